@@ -1,0 +1,65 @@
+# Everything runs from .venv, made from the system Python because bcc's Python
+# bindings come from the distribution and serve only that one.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit lint format bench clean
+.DELETE_ON_ERROR:
+
+SHELL := /bin/sh
+PYTHON := .venv/bin/python
+STAMP := .venv/.droptape-setup
+
+# A user's pip configuration may name the index to use, but must not send the
+# packages elsewhere than into .venv.
+PIP := env -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT PIP_USER=0 PYTHONNOUSERSITE=1 \
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(PYTHON) -m pip
+
+# Probes, namespaces and firewall rules need root. Under sudo, write no byte
+# code or caches into the tree: they would belong to root.
+ifeq ($(shell id -u),0)
+  AS_ROOT := env
+  PYTEST_FLAGS :=
+else
+  AS_ROOT := sudo env PYTHONDONTWRITEBYTECODE=1 \
+	DROPTAPE_REQUIRE_KERNEL=$(DROPTAPE_REQUIRE_KERNEL)
+  PYTEST_FLAGS := -p no:cacheprovider
+endif
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | \
+		sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 12
+
+setup: $(STAMP)  ## system packages and .venv (quick when nothing changed)
+
+$(STAMP): pyproject.toml .ci/setup
+	@.ci/setup
+	@if ! $(PYTHON) -m pip --version >/dev/null 2>&1; then \
+		rm -rf .venv && /usr/bin/python3 -m venv --system-site-packages .venv; fi
+	@echo "setup: installing Python packages into .venv"
+	@$(PIP) install --quiet --editable '.[analyze,record,dev]'
+	@touch $@
+
+demo: setup  ## make trouble in namespaces of its own, record it, explain it
+	@$(AS_ROOT) PYTHONPATH=tests $(PYTHON) -m lab.demo
+
+test: setup  ## every test, unit and kernel (root, or sudo)
+	$(AS_ROOT) $(PYTHON) -m pytest $(PYTEST_FLAGS) $(ARGS)
+
+test-unit: setup  ## the tests that need no privilege
+	$(PYTHON) -m pytest tests/unit $(ARGS)
+
+lint: setup  ## ruff and mypy
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+format: setup  ## let ruff fix and format
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+bench: setup  ## measure cost, throughput and size (root, or sudo)
+	$(AS_ROOT) PYTHONPATH=tests $(PYTHON) benchmarks $(ARGS)
+
+clean:  ## remove .venv, caches and build results (recordings stay)
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
