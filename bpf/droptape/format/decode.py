@@ -1,0 +1,157 @@
+"""From the kernel's records to the columns of a file.
+
+No code here runs per row: every column is converted as an array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from .schema import Column, Table
+from .types import ADDRESS, BOOL, ENUM8, ENUM32, MONO, STRING, TCP_FLAGS, TEXT16, TEXT64, WALL
+
+Records = npt.NDArray[np.void]
+
+_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
+FLAG_TEXT: tuple[str | None, ...] = (
+    None,
+    *("|".join(n for i, n in enumerate(_FLAGS) if value >> i & 1) for value in range(1, 256)),
+)
+"""Text of each value of the TCP flags byte; None for 0 (no TCP header)."""
+
+
+def decode(
+    table: Table,
+    records: Records | Mapping[str, npt.NDArray[Any]],
+    wall_offset_ns: int | npt.NDArray[np.int64],
+) -> pa.Table:
+    """Turn records of `table` into Arrow columns.
+
+    Args:
+        table: the declaration, with the kernel's enums filled in.
+        records: shape (rows,), dtype `table.dtype`, or its columns one by one.
+        wall_offset_ns: UTC minus CLOCK_MONOTONIC in nanoseconds when the records were read, one
+            for all or one per record.
+
+    Returns:
+        A table of `table.arrow_schema` with the same rows in the same order.
+    """
+    arrays: list[pa.Array[Any]] = []
+    for column in table:
+        values = np.ascontiguousarray(records[column.name])
+        if column.type is MONO:
+            clock = np.broadcast_to(np.asarray(wall_offset_ns, np.int64), values.shape)
+            arrays.append(pa.array(values.view("i8") + clock))
+            arrays.append(pa.array(np.ascontiguousarray(clock)))
+        else:
+            arrays.append(_convert(column, values))
+    return pa.Table.from_arrays(arrays, schema=table.arrow_schema)
+
+
+def _convert(column: Column, values: npt.NDArray[Any]) -> pa.Array[Any]:
+    if column.enum is not None:
+        return _enum(column, values)
+    special = _SPECIAL.get(column.type.name)
+    if special is not None:
+        return special(values)
+    mask = values == column.null_if if column.null_if is not None else None
+    target = column.type.arrow
+    stored = np.dtype(target.to_pandas_dtype())
+    # Unsigned 64-bit values keep their bits; smaller ones widen into a signed type that holds them.
+    same_width = values.dtype.itemsize == stored.itemsize
+    return pa.array(values.view(stored) if same_width else values.astype(stored), target, mask=mask)
+
+
+def _fixed_binary(values: npt.NDArray[Any], width: int) -> pa.FixedSizeBinaryArray:
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(width), len(values), [None, pa.py_buffer(values.tobytes())]
+    )
+
+
+def _address(values: npt.NDArray[Any]) -> pa.Array[Any]:
+    return _fixed_binary(values, 16)
+
+
+def _text(values: npt.NDArray[Any]) -> pa.Array[Any]:
+    encoded = _fixed_binary(values, values.dtype.itemsize).dictionary_encode()
+    names = [
+        raw.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+        for raw in encoded.dictionary.to_pylist()
+    ]
+    return _dictionary(encoded.indices, [name or None for name in names])
+
+
+def _flags(values: npt.NDArray[Any]) -> pa.Array[Any]:
+    encoded = pa.array(values).dictionary_encode()
+    return _dictionary(encoded.indices, [FLAG_TEXT[v] for v in encoded.dictionary.to_pylist()])
+
+
+def _enum(column: Column, values: npt.NDArray[Any]) -> pa.Array[Any]:
+    names: Mapping[int, str] = column.enum.values if column.enum else {}
+    encoded = pa.array(values).dictionary_encode()
+    texts = [
+        None if value == column.null_if else names.get(value, str(value))
+        for value in encoded.dictionary.to_pylist()
+    ]
+    return _dictionary(encoded.indices, texts)
+
+
+def _dictionary(indices: pa.Array[Any], texts: list[str | None]) -> pa.Array[Any]:
+    """Make a dictionary array of distinct texts; an entry that is None makes its rows null.
+
+    Texts can repeat: the kernel leaves bytes behind the end of a name, and two numbers can have
+    the same name.
+    """
+    keep = list(dict.fromkeys(text for text in texts if text is not None))
+    dictionary = pa.array(keep, pa.string())
+    if keep == texts:
+        return pa.DictionaryArray.from_arrays(indices, dictionary)
+    number = {text: i for i, text in enumerate(keep)}
+    renumber = np.array([-1 if text is None else number[text] for text in texts], np.int32)
+    codes = renumber[indices.to_numpy()]
+    mask = codes < 0 if None in texts else None
+    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32(), mask=mask), dictionary)
+
+
+def _strings(values: npt.NDArray[Any]) -> pa.Array[Any]:
+    return pa.array(values.tolist(), pa.string())
+
+
+_SPECIAL: dict[str, Callable[[npt.NDArray[Any]], pa.Array[Any]]] = {
+    ADDRESS.name: _address,
+    TEXT16.name: _text,
+    TEXT64.name: _text,
+    TCP_FLAGS.name: _flags,
+    BOOL.name: lambda values: pa.array(values.astype(bool)),
+    STRING.name: _strings,
+}
+
+
+def enum_name(column: Column, value: int) -> str:
+    """Name one value of an enum column; the number as text when it has no name."""
+    if column.type not in (ENUM8, ENUM32) or column.enum is None:
+        raise TypeError(f"{column.name} is not an enum column")
+    return column.enum.values.get(value, str(value))
+
+
+def rows_to_arrow(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Build the table of a dictionary from plain rows; columns a row lacks are null.
+
+    WALL columns take nanoseconds, the others what their Arrow type takes.
+    """
+    arrays: list[pa.Array[Any]] = []
+    for column in table:
+        values = [row.get(column.name) for row in rows]
+        if column.type is MONO:
+            raise TypeError(f"{table.name} has a MONO column: its rows come as records")
+        target = pa.int64() if column.type is WALL else column.type.arrow
+        if pa.types.is_dictionary(target):
+            arrays.append(pa.array(values, pa.string()).dictionary_encode())
+        else:
+            arrays.append(pa.array(values, target))
+    return pa.Table.from_arrays(arrays, schema=table.arrow_schema)

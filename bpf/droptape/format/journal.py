@@ -1,0 +1,207 @@
+"""The journal: what a recording holds until its segment is sealed.
+
+A journal is one file per table and segment::
+
+    preamble   8 bytes   b"DROPTAPE"
+    frame*
+
+    frame      magic u32, kind u32, rows u32, raw length u32, stored length u32,
+               UTC minus CLOCK_MONOTONIC i64 (ns), CRC32 u32 of all of the frame but this field,
+               then `stored length` bytes of payload, LZ4 (frame format)
+
+All numbers are little endian. The first frame is of kind HEADER and holds JSON: the table's
+declaration and the names of its enums. The others are of kind RECORDS: rows of the table's record
+one after the other. A frame counts only when it is whole and its CRC fits, so whatever a crash
+cuts off costs at most the frame that was being written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+
+from .decode import Records, decode
+from .errors import FormatError
+from .schema import Table
+
+PREAMBLE = b"DROPTAPE"
+_MAGIC = 0x4A50_5444  # "DTPJ"
+_HEAD = struct.Struct("<IIIIIq")
+_CRC = struct.Struct("<I")
+_FRAME = _HEAD.size + _CRC.size
+HEADER, RECORDS = 1, 2
+_MAX_PAYLOAD = 1 << 30
+_CODEC = "lz4"
+
+
+def encode_frame(kind: int, rows: int, payload: bytes, wall_offset_ns: int) -> bytes:
+    """Return one frame."""
+    stored: bytes = pa.compress(payload, codec=_CODEC, asbytes=True)
+    head = _HEAD.pack(_MAGIC, kind, rows, len(payload), len(stored), wall_offset_ns)
+    crc = zlib.crc32(stored, zlib.crc32(head))
+    return head + _CRC.pack(crc) + stored
+
+
+def record_frame(records: Records, wall_offset_ns: int) -> bytes:
+    """Return the frame of `records` (shape (rows,), dtype of their table)."""
+    return encode_frame(RECORDS, len(records), records.tobytes(), wall_offset_ns)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of `data`; OSError when the file system refuses.
+
+    One `write` may store less than it was given, for example when the disk fills up.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+class JournalWriter:
+    """Appends batches of records to a new journal.
+
+    After a failed append the file is cut back to the last whole frame, so that a later append can
+    succeed.
+
+    Attributes:
+        rows: rows appended.
+        bytes: size of the file.
+        torn: a frame was written in part and could not be cut off: append no more, what would
+            follow could not be read.
+    """
+
+    def __init__(self, path: Path, table: Table) -> None:
+        """Create `path`; OSError when it exists or cannot be written."""
+        self.path = path
+        self.table = table
+        self.rows = 0
+        self.torn = False
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(path, flags, 0o640)
+        header = json.dumps({"table": table.to_json()}).encode()
+        self.bytes = 0
+        try:
+            self._write(PREAMBLE + encode_frame(HEADER, 0, header, 0))
+        except OSError:
+            os.close(self._fd)
+            path.unlink(missing_ok=True)
+            raise
+
+    def _write(self, data: bytes) -> None:
+        try:
+            write_all(self._fd, data)
+        except OSError:
+            try:
+                os.ftruncate(self._fd, self.bytes)
+            except OSError:
+                self.torn = True
+            raise
+        self.bytes += len(data)
+
+    def append(self, records: Records, wall_offset_ns: int) -> None:
+        """Append `records` (shape (rows,), dtype `table.dtype`) as one frame."""
+        self.append_frame(record_frame(records, wall_offset_ns), len(records))
+
+    def append_frame(self, frame: bytes, rows: int) -> None:
+        """Append what `record_frame` made of `rows` rows."""
+        self._write(frame)
+        self.rows += rows
+
+    def close(self) -> None:
+        """Close the file; it stays where it is."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The rows of one frame and the clock offset they were read with."""
+
+    records: Records
+    wall_offset_ns: int
+
+
+class JournalReader:
+    """Reads a journal, also one that is still being written or was cut off.
+
+    Attributes:
+        table: the declaration from the header.
+        damage: after iteration, what stopped it before the end of the file, or "".
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`; FormatError when not even its header is readable."""
+        self.path = path
+        self.damage = ""
+        with path.open("rb") as file:
+            if file.read(len(PREAMBLE)) != PREAMBLE:
+                raise FormatError(f"{path} is not a droptape journal, or its start is lost")
+            first = self._next(file)
+            if first is None or first[0] != HEADER:
+                raise FormatError(f"{path}: the header is damaged ({self.damage or 'missing'})")
+            try:
+                self.table = Table.from_json(json.loads(first[3])["table"])
+            except (ValueError, KeyError, TypeError) as exc:
+                raise FormatError(f"{path}: the header is damaged ({exc!r})") from exc
+            self._start = file.tell()
+
+    def _next(self, file: BinaryIO) -> tuple[int, int, int, bytes] | None:
+        """Read one frame: (kind, rows, wall offset, payload); None at the end or at damage."""
+        at = file.tell()
+        head = file.read(_FRAME)
+        if not head:
+            return None
+        if len(head) < _FRAME:
+            self.damage = f"cut off at byte {at}"
+            return None
+        magic, kind, rows, raw, stored, offset = _HEAD.unpack_from(head)
+        (crc,) = _CRC.unpack_from(head, _HEAD.size)
+        if magic != _MAGIC or raw > _MAX_PAYLOAD or stored > _MAX_PAYLOAD:
+            self.damage = f"damaged at byte {at}"
+            return None
+        payload = file.read(stored)
+        if len(payload) < stored:
+            self.damage = f"cut off at byte {at}"
+            return None
+        if zlib.crc32(payload, zlib.crc32(head[: _HEAD.size])) != crc:
+            self.damage = f"checksum wrong at byte {at}"
+            return None
+        try:
+            data = pa.decompress(payload, decompressed_size=raw, codec=_CODEC, asbytes=True)
+        except (pa.ArrowException, OSError) as exc:
+            self.damage = f"damaged at byte {at} ({exc})"
+            return None
+        return kind, rows, offset, data
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield every whole frame of records, in order."""
+        dtype = self.table.dtype
+        with self.path.open("rb") as file:
+            file.seek(self._start)
+            while (item := self._next(file)) is not None:
+                kind, rows, offset, data = item
+                if kind != RECORDS:
+                    continue
+                if len(data) != rows * dtype.itemsize:
+                    self.damage = f"a frame of {rows} rows has {len(data)} bytes"
+                    return
+                yield Frame(np.frombuffer(data, dtype), offset)
+
+    def read(self) -> pa.Table:
+        """Return all whole frames as Arrow columns (`Table.arrow_schema`)."""
+        parts: list[pa.Table] = [
+            decode(self.table, frame.records, frame.wall_offset_ns) for frame in self.frames()
+        ]
+        if not parts:
+            return self.table.arrow_schema.empty_table()
+        return pa.concat_tables(parts).unify_dictionaries()

@@ -1,0 +1,79 @@
+"""Names of the files in a recording, and finding them.
+
+::
+
+    recording.json                          the manifest (manifest.py)
+    recorder.lock                           locked (flock) while a recorder writes
+    <table>/<sequence>-<start>.parquet      a sealed segment
+    <table>/<sequence>-<start>.journal      a segment that is not sealed yet (journal.py)
+
+`sequence` has six digits and counts from 1 in each table; `start` is UTC as YYYYMMDDTHHMMSSZ.
+Names that start with a dot are being written and do not count. When a journal and a sealed file
+have the same sequence, the sealed file is whole and the journal is about to be removed.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+MANIFEST = "recording.json"
+LOCK = "recorder.lock"
+_NAME = re.compile(r"(\d{6,})-(\d{8}T\d{6}Z)\.(parquet|journal)")
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFile:
+    """One segment of one table on disk."""
+
+    path: Path
+    table: str
+    sequence: int
+    sealed: bool
+
+
+def stem(sequence: int, start_ns: int) -> str:
+    """Return the file name, without its ending, of a segment that starts at `start_ns` (UTC)."""
+    start = datetime.fromtimestamp(start_ns // 1_000_000_000, timezone.utc)
+    return f"{sequence:06d}-{start:%Y%m%dT%H%M%SZ}"
+
+
+def segments(recording: Path, table: str) -> list[SegmentFile]:
+    """List the segments of `table`, oldest first; each sequence once."""
+    found: dict[int, SegmentFile] = {}
+    folder = recording / table
+    if not folder.is_dir():
+        return []
+    for path in folder.iterdir():
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            continue
+        sequence, sealed = int(match[1]), match[3] == "parquet"
+        if sealed or sequence not in found:
+            found[sequence] = SegmentFile(path, table, sequence, sealed)
+    return [found[sequence] for sequence in sorted(found)]
+
+
+def is_recording(path: Path) -> bool:
+    """Say whether `path` is a recording's folder."""
+    return (path / MANIFEST).is_file()
+
+
+def being_recorded(recording: Path) -> bool:
+    """Say whether a recorder on this host is writing to `recording` now."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        with (recording / LOCK).open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    except OSError:
+        return False
+    return False

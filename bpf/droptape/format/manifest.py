@@ -1,0 +1,185 @@
+"""recording.json: what a recording is, how it was made, and how complete it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import FormatError
+from .layout import MANIFEST
+from .schema import Table
+
+FORMAT_VERSION = 1
+
+State = Literal["recording", "complete", "recovered"]
+"""``recording`` until the recorder ends in order; ``recovered`` when a later one sealed it."""
+
+
+@dataclass(slots=True)
+class Host:
+    """The machine that was recorded."""
+
+    name: str
+    boot_id: str
+    kernel: str
+    architecture: str
+    cpus: int
+    os: str = ""
+    machine_id: str = ""
+
+
+@dataclass(slots=True)
+class Clock:
+    """CLOCK_MONOTONIC and UTC read together, both in nanoseconds."""
+
+    mono_ns: int
+    wall_ns: int
+
+
+@dataclass(slots=True)
+class Probe:
+    """One hook of the recorder: what it feeds, by which mechanism, or why it is missing.
+
+    Attributes:
+        name: for example ``drops/kfree_skb``.
+        table: the table it feeds.
+        mechanism: for example ``raw_tracepoint kfree_skb``, "" when missing.
+        attached: whether it was live.
+        note: why it is missing, or what it lacks on this kernel.
+    """
+
+    name: str
+    table: str
+    mechanism: str
+    attached: bool
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Segment:
+    """One sealed file: its path in the recording, rows, UTC range in ns, size, and SHA-256."""
+
+    table: str
+    file: str
+    rows: int
+    first_ns: int | None
+    last_ns: int | None
+    bytes: int
+    sha256: str
+
+
+@dataclass(slots=True)
+class Manifest:
+    """All of recording.json.
+
+    Attributes:
+        losses: events that could not be recorded: kind, then cause, then count.
+        notes: sentences about the recording that a reader should see.
+    """
+
+    recording_id: str
+    host: Host
+    started_ns: int
+    tables: dict[str, Table]
+    state: State = "recording"
+    ended_ns: int | None = None
+    ended_by: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    recorder_version: str = ""
+    probes: list[Probe] = field(default_factory=list)
+    clocks: list[Clock] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+    losses: dict[str, dict[str, int]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest as JSON values."""
+        plain = asdict(replace(self, tables={}))
+        return plain | {"tables": {name: t.to_json() for name, t in self.tables.items()}}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], origin: str) -> Manifest:
+        """Read what `to_json` wrote; FormatError, which names `origin`, when it is not that."""
+        try:
+            version = data["format_version"]
+            if not isinstance(version, int) or version > FORMAT_VERSION:
+                raise FormatError(
+                    f"{origin} has format version {version}, this droptape reads up to "
+                    f"{FORMAT_VERSION}: update droptape"
+                )
+            known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+            known["host"] = Host(**data["host"])
+            known["tables"] = {n: Table.from_json(t) for n, t in data["tables"].items()}
+            known["probes"] = [Probe(**p) for p in data["probes"]]
+            known["clocks"] = [Clock(**c) for c in data["clocks"]]
+            known["segments"] = [Segment(**s) for s in data["segments"]]
+            return cls(**known)
+        except FormatError as exc:
+            raise FormatError(f"{origin}: {exc}") from exc
+        except (KeyError, TypeError, AttributeError, ValueError) as exc:
+            raise FormatError(f"{origin} is damaged: {exc!r}") from exc
+
+    def to_bytes(self) -> bytes:
+        """Return the content of recording.json."""
+        return (json.dumps(self.to_json(), indent=1) + "\n").encode()
+
+    def write(self, recording: Path) -> None:
+        """Replace the manifest of `recording` in one step; OSError when that fails."""
+        write_atomic(recording / MANIFEST, self.to_bytes())
+
+    @classmethod
+    def read(cls, recording: Path) -> Manifest:
+        """Read the manifest of `recording`; FormatError when it is missing or damaged."""
+        path = recording / MANIFEST
+        try:
+            data = json.loads(path.read_bytes())
+        except FileNotFoundError as exc:
+            raise FormatError(f"{recording} is not a recording: it has no {MANIFEST}") from exc
+        except OSError as exc:
+            raise FormatError(f"{path} cannot be read: {exc.strerror}") from exc
+        except ValueError as exc:
+            raise FormatError(f"{path} is damaged: {exc}") from exc
+        if not isinstance(data, dict):
+            raise FormatError(f"{path} is damaged: not an object")
+        return cls.from_json(data, str(path))
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader sees the old or the new content, never a part."""
+    fd, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            os.fchmod(fd, 0o640)
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        Path(aside).replace(path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal text."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
