@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+/*
+ * What every event starts with.
+ */
+#include "core/read.h"
+#include "core/packet.h"
+#include "core/socket.h"
+#include "core/owner.h"
+#include "core/listeners.h"
+#include "core/totals.h"
+
+#define NO_REASON 0xffffffffU
+#define NO_UID 0xffffffffU
+
+/* Clear a fresh record and fill what needs neither packet nor socket. */
+#define EVENT_BEGIN(e)                                     \
+    do {                                                   \
+        __builtin_memset((e), 0, sizeof(*(e)));            \
+        event_context((struct common_event *)(e));         \
+    } while (0)
+
+INLINE void event_context(struct common_event *e)
+{
+    e->mono_ns = bpf_ktime_get_ns();
+    e->cpu = bpf_get_smp_processor_id();
+    e->context_pid = bpf_get_current_pid_tgid() >> 32;
+    bpf_get_current_comm(&e->context_comm, sizeof(e->context_comm));
+    e->uid = NO_UID;
+    e->weight = 1;
+}
+
+/* State, user, group, namespace and owner of the event's socket. */
+INLINE void event_socket(struct common_event *e, __u64 sk)
+{
+    __u8 state = socket_state(sk);
+    socket_identity(e, sk, state);
+    if (e->protocol == PROTO_TCP)
+        e->state = state;
+    if (state == STATE_NEW_SYN_RECV) {
+        /* The connection is not made yet: it is its listener's. */
+        sk = READ(sk, sock_common, skc_listener);
+        if (!sk)
+            return;
+        state = socket_state(sk);
+    }
+    if (owner_of_socket(e, sk, state) || state != STATE_TIME_WAIT)
+        return;
+    owner_of_flow(e, false);
+}
+
+/* Where there is no socket, the device of the packet tells the namespace. */
+INLINE void event_device(struct common_event *e, __u64 skb)
+{
+    __u64 dev = packet_device(skb);
+    packet_device_name(e, dev);
+    if (!e->netns)
+        e->netns = net_inum(device_net(dev));
+}
+
+/* Rules 7 and 8 of owner.h, for a received packet that met no socket. */
+INLINE void event_owner_without_socket(struct common_event *e, __u64 skb, __u8 tcp_flags)
+{
+    if (e->protocol == PROTO_TCP && !(tcp_flags & TCP_FLAG_SYN)) {
+        owner_of_flow(e, false);
+    } else if (is_for_this_host(skb)) {
+        __u64 listener = 0;
+        if (e->protocol == PROTO_UDP)
+            owner_of_udp_port(e);
+        else if (e->protocol == PROTO_TCP)
+            listener = listener_of(e->netns, e->dport, e->daddr);
+        if (listener && owner_of_socket(e, listener, STATE_LISTEN))
+            e->owner_source = OWNER_SOURCE_PORT;
+    }
+}

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+/*
+ * Listening sockets by port, and the kernel's own count of the connections they refused.
+ */
+#include "core/read.h"
+#include "core/percpu.h"
+#include "core/socket.h"
+
+/* Sockets that share a port: different addresses, or SO_REUSEPORT. */
+#define LISTENER_SLOTS 32
+
+struct listener_key {
+    __u32 netns;
+    __u16 port;
+    __u16 slot;
+};
+
+struct listener {
+    __u64 sk;     /* 0: the slot is free */
+    __u64 drops;  /* the part of sk_drops that is accounted for */
+    __u8 address[16];
+    __u32 peak;   /* longest accept queue since the last sample (depth.h) */
+    __u32 unused;
+};
+
+BPF_HASH(listeners, struct listener_key, struct listener, LISTENER_ENTRIES);
+
+/* What the kernel had counted on one CPU when it was last looked at. */
+struct refusals_key {
+    __u32 netns;
+    __u32 cpu;
+};
+
+struct refusals {
+    __u64 drops;         /* ListenDrops: every refused connection */
+    __u64 overflows;     /* ListenOverflows: of these, because the accept queue was full */
+    __u64 syn_overflows; /* TCPReqQFullDrop: of these, because the SYN queue was full */
+};
+
+BPF_HASH(refusals, struct refusals_key, struct refusals, REFUSAL_ENTRIES);
+
+/* Take what was added to sk_drops; false when another CPU took it first. */
+INLINE bool listener_take(struct listener *slot, __u64 seen, __u64 drops)
+{
+#if CAN_EXCHANGE
+    return __sync_val_compare_and_swap(&slot->drops, seen, drops) == seen;
+#else
+    slot->drops = drops;
+    return true;
+#endif
+}
+
+INLINE bool is_any_address(const __u8 *address)
+{
+    const __u64 *half = (const __u64 *)address;
+    const __u32 *word = (const __u32 *)address;
+    return half[0] == 0 && (half[1] == 0 || (is_mapped(address) && word[3] == 0));
+}
+
+INLINE bool same_address(const __u8 *a, const __u8 *b)
+{
+    return ((const __u64 *)a)[0] == ((const __u64 *)b)[0] &&
+           ((const __u64 *)a)[1] == ((const __u64 *)b)[1];
+}
+
+INLINE void refusals_read(struct refusals *now, __u64 net, __u32 cpu)
+{
+    __u64 pointer = READ(net + OFFSET(net, mib), netns_mib, net_statistics);
+    __u64 mib = percpu_address(pointer, cpu);
+    if (!mib)
+        return;
+    now->drops = READ_AT(__u64, mib + 8 * MIB_LISTENDROPS);
+    now->overflows = READ_AT(__u64, mib + 8 * MIB_LISTENOVERFLOWS);
+    now->syn_overflows = READ_AT(__u64, mib + 8 * MIB_TCPREQQFULLDROP);
+}
+
+/* Start counting in a namespace. A namespace number may come back with counters at 0. */
+INLINE void refusals_start(__u64 net)
+{
+    struct refusals_key key = {.netns = net_inum(net)};
+#pragma clang loop unroll(disable)
+    for (__u32 cpu = 0; cpu < CPUS; cpu++) {
+        struct refusals now = {};
+        refusals_read(&now, net, cpu);
+        key.cpu = cpu;
+        struct refusals *last = refusals.lookup(&key);
+        if (!last || now.drops < last->drops)
+            refusals.update(&key, &now);
+    }
+}
+
+/*
+ * How many connections the kernel has refused on this CPU since the last call. The kernel counts
+ * (tcp_listendrop) just before it frees the packet, on the same CPU with softirqs off, so what was
+ * added belongs to the packet at hand.
+ */
+INLINE __u32 refusals_taken(__u64 net, __u32 netns, struct refusals *added)
+{
+    struct refusals_key key = {.netns = netns, .cpu = bpf_get_smp_processor_id()};
+    struct refusals now = {};
+    refusals_read(&now, net, key.cpu);
+    struct refusals *last = refusals.lookup(&key);
+    if (!last) {
+        refusals.update(&key, &now);
+        return 0;
+    }
+    if (now.drops == last->drops)
+        return 0;
+    if (now.drops < last->drops) {
+        *added = now;
+    } else {
+        added->drops = now.drops - last->drops;
+        added->overflows = now.overflows - last->overflows;
+        added->syn_overflows = now.syn_overflows - last->syn_overflows;
+    }
+    *last = now;
+    return added->drops;
+}
+
+INLINE void listener_add(__u64 sk)
+{
+    struct listener_key key = {
+        .netns = net_inum(socket_net(sk)), .port = socket_local_port(sk, STATE_LISTEN)};
+    struct listener fresh = {.sk = sk, .drops = READ(sk, sock, sk_drops)};
+    __u8 peer[16];
+    socket_addresses(sk, fresh.address, peer);
+    __u16 into = LISTENER_SLOTS;
+#pragma clang loop unroll(disable)
+    for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
+        key.slot = i;
+        struct listener *slot = listeners.lookup(&key);
+        if (slot && slot->sk == sk)
+            return;
+        if (into == LISTENER_SLOTS && (!slot || !slot->sk))
+            into = i;
+        if (!slot)
+            break;
+    }
+    if (into < LISTENER_SLOTS) {
+        key.slot = into;
+        listeners.update(&key, &fresh);
+    }
+}
+
+INLINE void listener_remove(__u64 sk)
+{
+    struct listener_key key = {
+        .netns = net_inum(socket_net(sk)), .port = socket_local_port(sk, STATE_CLOSE)};
+#pragma clang loop unroll(disable)
+    for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
+        key.slot = i;
+        struct listener *slot = listeners.lookup(&key);
+        if (!slot)
+            return;
+        if (slot->sk == sk) {
+            slot->sk = 0;
+            /* The last of its port leaves no trace: ports and namespaces come and go for ever. */
+            key.slot = i + 1;
+            struct listener *next = listeners.lookup(&key);
+            key.slot = i;
+            if (!next)
+                listeners.delete(&key);
+            return;
+        }
+    }
+}
+
+/* Everything that happened to sk_drops so far is told apart. */
+INLINE void listener_settle(__u64 sk, __u32 netns, __u16 port)
+{
+    struct listener_key key = {.netns = netns, .port = port};
+#pragma clang loop unroll(disable)
+    for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
+        key.slot = i;
+        struct listener *slot = listeners.lookup(&key);
+        if (!slot)
+            return;
+        if (slot->sk == sk) {
+            slot->drops = READ(sk, sock, sk_drops);
+            return;
+        }
+    }
+}
+
+/* The same where the packet is known and not the listener: whoever may have dropped it. */
+INLINE void listeners_settle(__u64 skb, __u32 netns)
+{
+    struct common_event flow = {};
+    struct tcp_part tcp = {};
+    packet_flow(&flow, skb, &tcp);
+    struct listener_key key = {.netns = netns, .port = flow.dport};
+#pragma clang loop unroll(disable)
+    for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
+        key.slot = i;
+        struct listener *slot = listeners.lookup(&key);
+        if (!slot)
+            return;
+        __u64 sk = slot->sk;
+        if (sk && (is_any_address(slot->address) || same_address(slot->address, flow.daddr)))
+            slot->drops = READ(sk, sock, sk_drops);
+    }
+}
+
+/* The only listener for packets to `address`:`port`; 0 when there is none or more than one. */
+INLINE __u64 listener_of(__u32 netns, __u16 port, const __u8 *address)
+{
+    struct listener_key key = {.netns = netns, .port = port};
+    __u64 only = 0;
+    bool several = false;
+#pragma clang loop unroll(disable)
+    for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
+        key.slot = i;
+        struct listener *slot = listeners.lookup(&key);
+        if (!slot)
+            break;
+        __u64 sk = slot->sk;
+        if (!sk || !(is_any_address(slot->address) || same_address(slot->address, address)))
+            continue;
+        several |= only != 0;
+        only = sk;
+    }
+    return several ? 0 : only;
+}
+
+/*
+ * The listener that has just refused a packet to `address`:`port`. Several may share the port; then
+ * it is the one whose sk_drops moved. 0 when none or more than one is left.
+ */
+INLINE __u64 listener_refusing(__u32 netns, __u16 port, const __u8 *address)
+{
+    struct listener_key key = {.netns = netns, .port = port};
+    __u64 only = 0;
+    bool several = false;
+#pragma clang loop unroll(disable)
+    for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
+        key.slot = i;
+        struct listener *slot = listeners.lookup(&key);
+        if (!slot)
+            break;
+        __u64 sk = slot->sk;
+        if (!sk || !(is_any_address(slot->address) || same_address(slot->address, address)))
+            continue;
+        __u64 seen = slot->drops, drops = READ(sk, sock, sk_drops);
+        if (drops != seen && listener_take(slot, seen, drops))
+            return sk;
+        several |= only != 0;
+        only = sk;
+    }
+    return several ? 0 : only;
+}

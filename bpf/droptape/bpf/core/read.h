@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+/*
+ * Reading the kernel's structs.
+ *
+ * The loader looks for READ, READ_BITS, HAS, OFFSET, ADDRESS_OF, ENUM, HAS_ENUM, REASON_IS, ARGS,
+ * MIB_ and IN_FUNCTION in the sources and defines, from the running kernel's BTF and symbols, what they name
+ * (codegen.py). So a member is named where it is used, and nowhere else. READ of a member that the
+ * kernel lacks does not compile: test HAS first, newest name first.
+ */
+/* The helpers that read kernel memory are for programs under a GPL-compatible licence. */
+#define BPF_LICENSE GPL
+
+#define HAS(type, member) HAS_##type##__##member
+#define OFFSET(type, member) OFFSET_##type##__##member
+#define ADDRESS_OF(ptr, type, member) ((__u64)(ptr) + OFFSET(type, member))
+
+#define READ_AT(ctype, address)                                                \
+    ({                                                                         \
+        ctype value_ = 0;                                                      \
+        bpf_probe_read_kernel(&value_, sizeof(value_), (const void *)(address)); \
+        value_;                                                                \
+    })
+#define READ(ptr, type, member) \
+    READ_AT(TYPE_##type##__##member, ADDRESS_OF(ptr, type, member))
+
+/* A bit field of at most 8 bits that lies within one byte. */
+#define READ_BITS(ptr, type, member)                                       \
+    (READ_AT(__u8, ADDRESS_OF(ptr, type, member)) >> SHIFT_##type##__##member & \
+     ((1 << BITS_##type##__##member) - 1))
+
+#define HAS_ENUM(type, member) HAS_ENUM_##type##__##member
+#define ENUM(type, member) ENUM_##type##__##member
+/* Whether a drop reason is the named one; false on kernels that do not have it. */
+#define REASON_IS(reason, name) \
+    (HAS_ENUM(skb_drop_reason, SKB_DROP_REASON_##name) && \
+     (reason) == ENUM(skb_drop_reason, SKB_DROP_REASON_##name))
+
+#define ARGS(tracepoint) ARGS_##tracepoint
+
+/* Whether `address` lies in a kernel function; false when this kernel has no such symbol. */
+#define SYMBOL_START(function) SYMBOL_START_##function
+#define SYMBOL_END(function) SYMBOL_END_##function
+#define IN_FUNCTION(address, function) \
+    ((address) >= SYMBOL_START(function) && (address) < SYMBOL_END(function))
+
+/* Arguments of a function at its begin, as a kprobe finds them in the registers. */
+#if HAS(pt_regs, di)
+enum { ARGUMENT_2 = OFFSET(pt_regs, dx), ARGUMENT_3 = OFFSET(pt_regs, cx) };
+#define HAS_ARGUMENTS 1
+#elif HAS(user_pt_regs, regs)
+enum { ARGUMENT_2 = OFFSET(user_pt_regs, regs) + 16, ARGUMENT_3 = OFFSET(user_pt_regs, regs) + 24 };
+#define HAS_ARGUMENTS 1
+#else
+#define HAS_ARGUMENTS 0
+#endif
+#define ARGUMENT(ctx, number) (*(volatile __u64 *)((char *)(ctx) + ARGUMENT_##number))
+
+#define INLINE static __attribute__((always_inline)) inline
+
+/* include/uapi: fixed numbers of the kernel's interface. */
+#define AF_INET_ 2
+#define AF_INET6_ 10
+#define PROTO_TCP 6
+#define PROTO_UDP 17
+#define PROTO_ICMPV6 58
+#define ETHERTYPE_IP 0x0800
+#define ETHERTYPE_IPV6 0x86DD
+#define EAGAIN 11
+#define ENOMEM 12
+#define EBUSY 16
+#define EHOSTUNREACH 113
+#define TCP_FLAG_FIN 0x01
+#define TCP_FLAG_SYN 0x02
+#define TCP_FLAG_RST 0x04
+#define TCP_FLAG_ACK 0x10
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define FROM_BE16(v) __builtin_bswap16(v)
+#define FROM_BE32(v) __builtin_bswap32(v)
+#else
+#define FROM_BE16(v) (v)
+#define FROM_BE32(v) (v)
+#endif

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+/*
+ * What a socket says about itself.
+ *
+ * Request sockets (NEW_SYN_RECV) and TIME_WAIT sockets are not struct sock: only sock_common is
+ * valid in them.
+ */
+#include "core/read.h"
+#include "core/packet.h"
+
+#define STATE_ESTABLISHED 1
+#define STATE_SYN_SENT 2
+#define STATE_SYN_RECV 3
+#define STATE_FIN_WAIT1 4
+#define STATE_TIME_WAIT 6
+#define STATE_CLOSE 7
+#define STATE_CLOSE_WAIT 8
+#define STATE_LAST_ACK 9
+#define STATE_LISTEN 10
+#define STATE_NEW_SYN_RECV 12
+
+INLINE bool is_inet(__u64 sk)
+{
+    __u16 family = READ(sk, sock_common, skc_family);
+    return family == AF_INET_ || family == AF_INET6_;
+}
+
+INLINE __u8 socket_state(__u64 sk) { return READ(sk, sock_common, skc_state); }
+
+INLINE bool is_full(__u8 state) { return state != STATE_TIME_WAIT && state != STATE_NEW_SYN_RECV; }
+
+INLINE __u64 socket_net(__u64 sk)
+{
+    return READ(sk + OFFSET(sock_common, skc_net), possible_net_t, net);
+}
+
+INLINE __u64 socket_inode(__u64 sk)
+{
+#if HAS(sock, sk_ino)
+    return READ(sk, sock, sk_ino);
+#else
+    __u64 socket = READ(sk, sock, sk_socket);
+    return socket ? READ(socket + OFFSET(socket_alloc, vfs_inode), inode, i_ino) : 0;
+#endif
+}
+
+INLINE __u16 socket_local_port(__u64 sk, __u8 state)
+{
+    __u16 port = READ(sk, sock_common, skc_num);
+    /* skc_num is 0 once the port was given back; inet_sport stays. */
+    return port || !is_full(state) ? port : FROM_BE16(READ(sk, inet_sock, inet_sport));
+}
+
+INLINE void socket_addresses(__u64 sk, __u8 *local, __u8 *remote)
+{
+    if (READ(sk, sock_common, skc_family) == AF_INET_) {
+        map_ipv4(local, READ(sk, sock_common, skc_rcv_saddr));
+        map_ipv4(remote, READ(sk, sock_common, skc_daddr));
+    } else {
+        bpf_probe_read_kernel(local, 16, (void *)ADDRESS_OF(sk, sock_common, skc_v6_rcv_saddr));
+        bpf_probe_read_kernel(remote, 16, (void *)ADDRESS_OF(sk, sock_common, skc_v6_daddr));
+    }
+}
+
+/* The flow as the socket sends it: from its own address to the peer's. */
+INLINE void socket_flow(struct common_event *e, __u64 sk, __u8 state)
+{
+    socket_addresses(sk, e->saddr, e->daddr);
+    e->ip_version = READ(sk, sock_common, skc_family) == AF_INET_ || is_mapped(e->daddr) ? 4 : 6;
+    e->sport = socket_local_port(sk, state);
+    e->dport = FROM_BE16(READ(sk, sock_common, skc_dport));
+    e->protocol = is_full(state) ? READ(sk, sock, sk_protocol) : PROTO_TCP;
+}
+
+/*
+ * User, group and namespace of a socket. The group is that of the task that called socket(); a
+ * connection's is its listener's. It stays when the socket is handed on.
+ */
+INLINE void socket_identity(struct common_event *e, __u64 sk, __u8 state)
+{
+    e->netns = net_inum(socket_net(sk));
+    if (!is_full(state))
+        return;
+    e->uid = READ(sk, sock, sk_uid);
+    e->inode = socket_inode(sk);
+#if HAS(sock_cgroup_data, cgroup)
+    __u64 cgroup = READ(sk + OFFSET(sock, sk_cgrp_data), sock_cgroup_data, cgroup);
+#else
+    /* Until 5.15 (8520e224f547) one word held a pointer, or priorities if its lowest bit is set. */
+    __u64 cgroup = READ(sk + OFFSET(sock, sk_cgrp_data), sock_cgroup_data, val);
+    if (cgroup & 1)
+        return;
+    cgroup &= ~3ULL;
+#endif
+    if (cgroup) {
+        __u64 node = READ(cgroup, cgroup, kn);
+        e->cgroup_id = node ? READ(node, kernfs_node, id) : 0;
+    }
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+/*
+ * Programs that keep `owners` and `listeners` right. They run whatever kinds are recorded.
+ */
+#include "core/read.h"
+#include "core/owner.h"
+#include "core/listeners.h"
+#include "core/depth.h"
+
+/* A new connection belongs to the process of the listener that took it, if there is no doubt. */
+INLINE void inherit_owner(__u64 sk)
+{
+    struct listener_key key = {
+        .netns = net_inum(socket_net(sk)), .port = socket_local_port(sk, STATE_SYN_RECV)};
+    __u8 local[16], remote[16];
+    struct owner *found = NULL;
+    socket_addresses(sk, local, remote);
+#pragma clang loop unroll(disable)
+    for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
+        key.slot = i;
+        struct listener *slot = listeners.lookup(&key);
+        if (!slot)
+            break;
+        __u64 listener = slot->sk;
+        if (!listener || !(is_any_address(slot->address) || same_address(slot->address, local)))
+            continue;
+        struct owner *owner = owners.lookup(&listener);
+        if (!owner || (found && found->pid != owner->pid))
+            return;
+        found = owner;
+    }
+    if (!found)
+        return;
+    struct owner owner = {.pid = found->pid, .source = OWNER_SOURCE_LISTENER};
+    __builtin_memcpy(owner.comm, found->comm, sizeof(owner.comm));
+    owners.update(&sk, &owner);
+}
+
+#define SHUTDOWN_BOTH 3 /* SHUTDOWN_MASK */
+
+/*
+ * Whether a process has just closed or shut down the connection. tcp_close and tcp_shutdown set
+ * these states, in the context of the process; the network never does. With unread data tcp_close
+ * goes to CLOSE at once, but sets sk_shutdown before, which a reset from the peer does not.
+ */
+INLINE bool closed_by_process(__u64 sk, int old, int new)
+{
+    if (new == STATE_FIN_WAIT1 || new == STATE_LAST_ACK)
+        return true;
+    return new == STATE_CLOSE && (old == STATE_ESTABLISHED || old == STATE_CLOSE_WAIT) &&
+           (READ(sk, sock, sk_shutdown) & SHUTDOWN_BOTH) == SHUTDOWN_BOTH;
+}
+
+/* inet_sock_set_state(sk, old state, new state), since Linux 4.16. */
+int track_state(struct bpf_raw_tracepoint_args *ctx)
+{
+    __u64 sk = ctx->args[0];
+    int old = ctx->args[1], new = ctx->args[2];
+    bool ends = new == STATE_FIN_WAIT1 || new == STATE_LAST_ACK || new == STATE_CLOSE;
+    if (!ends && new != STATE_SYN_SENT && new != STATE_LISTEN && old != STATE_LISTEN)
+        return 0;
+    if (!is_inet(sk) || READ(sk, sock, sk_protocol) != PROTO_TCP)
+        return 0;
+    if (new == STATE_SYN_SENT) {
+        owner_set_current(sk, OWNER_SOURCE_CONNECT);
+    } else if (new == STATE_LISTEN) {
+        owner_set_current(sk, OWNER_SOURCE_LISTEN);
+        listener_add(sk);
+        refusals_start(socket_net(sk));
+    } else if (new == STATE_SYN_RECV) {
+        inherit_owner(sk);
+        listener_note_depth(sk);
+    } else if (old == STATE_LISTEN) {
+        listener_remove(sk);
+    } else if (ends) {
+        if (closed_by_process(sk, old, new))
+            owner_set_current(sk, OWNER_SOURCE_CLOSE);
+        flow_remember(sk, new);
+    }
+    return 0;
+}
+
+/* tcp_destroy_sock(sk), since Linux 4.16. */
+int track_destroy(struct bpf_raw_tracepoint_args *ctx)
+{
+    __u64 sk = ctx->args[0];
+    owners.delete(&sk);
+    return 0;
+}
+
+#define S_IFMT_ 0170000
+#define S_IFSOCK_ 0140000
+
+/* The kernel's struct bpf_iter__task_file, whose layout is part of its interface. */
+struct task_file_context {
+    __u64 meta;
+    __u64 task;
+    __u32 fd;
+    __u32 unused;
+    __u64 file;
+};
+
+/* The socket of an open file, or 0. */
+INLINE __u64 file_socket(__u64 file)
+{
+    __u64 inode = READ(file, file, f_inode);
+    if (!inode || (READ(inode, inode, i_mode) & S_IFMT_) != S_IFSOCK_)
+        return 0;
+    __u64 socket = READ(file, file, private_data);
+    return socket ? READ(socket, socket, sk) : 0;
+}
+
+INLINE void owner_set_holder(struct owner *owner, __u64 sk, __u64 task, __u32 pid, __u32 pass)
+{
+    owner->pid = pid;
+    owner->pass = pass;
+    owner->source = OWNER_SOURCE_OPEN;
+    owner->inode = socket_inode(sk);
+    process_name(owner->comm, task);
+}
+
+/*
+ * `pid` holds `sk` in pass `pass` of the walk, which goes by rising pid. A process that is already
+ * the owner stays it as long as it has the socket open. When it no longer has, the first other
+ * holder takes over: at once if its pid is higher (the owner would have been seen before it), else
+ * in the next pass.
+ */
+INLINE void owner_seen(struct owner *owner, __u64 sk, __u64 task, __u32 pid, __u32 pass)
+{
+    if (owner->any_pass != pass) {
+        owner->any_pass = pass;
+        owner->any_pid = pid;
+        owner->shared = 0;
+    } else if (owner->any_pid != pid) {
+        owner->shared = 1;
+    }
+    if (owner->pid == pid) {
+        if (owner->source == OWNER_SOURCE_LISTENER)
+            owner->source = OWNER_SOURCE_OPEN;
+        owner->pass = pass;
+        owner->inode = socket_inode(sk);
+        process_name(owner->comm, task);
+    } else if (owner->pass != pass) {
+        bool waited = owner->candidate == pid && owner->candidate_pass + 1 == pass;
+        if (pid > owner->pid || waited) {
+            owner_set_holder(owner, sk, task, pid, pass);
+        } else if (owner->candidate_pass != pass) {
+            owner->candidate = pid;
+            owner->candidate_pass = pass;
+        }
+    }
+}
+
+/* UDP sockets by port, for packets that are dropped before they find one. */
+INLINE void udp_port_seen(__u64 sk, const struct owner *owner, __u32 pass)
+{
+    struct port_key key = {
+        .netns = net_inum(socket_net(sk)), .port = socket_local_port(sk, STATE_CLOSE)};
+    struct port_owner *known = udp_ports.lookup(&key);
+    if (known && known->pass == pass) {
+        known->several |= known->pid != owner->pid;
+        return;
+    }
+    struct port_owner fresh = {.pid = owner->pid, .pass = pass};
+    __builtin_memcpy(fresh.comm, owner->comm, sizeof(fresh.comm));
+    if (key.port)
+        udp_ports.update(&key, &fresh);
+}
+
+/* One step of the walk over all open files: `task` has `file` open. */
+int bpf_iter__task_file(struct task_file_context *ctx)
+{
+    __u64 file = ctx->file, task = ctx->task;
+    if (!file || !task)
+        return 0;
+    __u64 sk = file_socket(file);
+    if (!sk || !is_inet(sk))
+        return 0;
+    __u32 pass = setting(SETTING_SCAN_PASS);
+    __u32 pid = READ(task, task_struct, tgid);
+    struct owner *owner = owners.lookup(&sk);
+    if (!owner || (owner->inode && owner->inode != socket_inode(sk))) {
+        struct owner fresh = {};
+        owner_set_holder(&fresh, sk, task, pid, pass);
+        owners.update(&sk, &fresh);
+        owner = owners.lookup(&sk);
+        if (!owner)
+            return 0;
+    }
+    owner_seen(owner, sk, task, pid, pass);
+    if (owner->pass == pass)
+        owner_tell_holder(owner);
+    __u16 protocol = READ(sk, sock, sk_protocol);
+    if (protocol == PROTO_UDP) {
+        udp_port_seen(sk, owner, pass);
+    } else if (protocol == PROTO_TCP && socket_state(sk) == STATE_LISTEN) {
+        listener_add(sk);
+        refusals_start(socket_net(sk));
+    }
+    return 0;
+}
+
+/* Tell where `anchor` lies on this CPU; the loader runs it once on each. See percpu.h. */
+int percpu_report(struct bpf_raw_tracepoint_args *ctx)
+{
+    __u32 zero = 0, cpu = bpf_get_smp_processor_id();
+    __u64 *here = anchor.lookup(&zero);
+    __u64 *base = cpu_base.lookup(&cpu);
+    if (here && base)
+        *base = (__u64)here;
+    return 0;
+}
+
+#if PER_CPU_OFFSETS
+/* The same from the kernel's table of bases, whose address only kernels with KALLSYMS_ALL tell. */
+int percpu_offset(struct bpf_raw_tracepoint_args *ctx)
+{
+    __u32 cpu = bpf_get_smp_processor_id();
+    __u64 *base = cpu_base.lookup(&cpu);
+    if (base)
+        *base = READ_AT(__u64, PER_CPU_OFFSETS + 8 * cpu);
+    return 0;
+}
+#endif
+
+/* The kernel's struct bpf_iter__bpf_map. */
+struct bpf_map_context {
+    __u64 meta;
+    __u64 map;
+};
+
+/* Find the per-CPU pointer of `anchor` among all maps. */
+int bpf_iter__bpf_map(struct bpf_map_context *ctx)
+{
+    __u64 map = ctx->map;
+    __u32 index = SETTING_ANCHOR_POINTER;
+    if (!map || READ(map, bpf_map, id) != setting(SETTING_ANCHOR_ID))
+        return 0;
+    __u64 pointer = READ_AT(__u64, ADDRESS_OF(map, bpf_array, pptrs));
+    settings.update(&index, &pointer);
+    return 0;
+}

@@ -1,0 +1,3 @@
+#ifndef _DROPTAPE_LOG2_H
+#define _DROPTAPE_LOG2_H
+#endif

@@ -1,0 +1,3 @@
+#ifndef _DROPTAPE_IF_ETHER_H
+#define _DROPTAPE_IF_ETHER_H
+#endif

@@ -1,0 +1,3 @@
+#ifndef _DROPTAPE_IF_PACKET_H
+#define _DROPTAPE_IF_PACKET_H
+#endif

@@ -1,0 +1,126 @@
+"""What an event kind declares besides its table: its programs and its ring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from droptape.format.schema import Table
+
+
+@dataclass(frozen=True, slots=True)
+class RawTracepoint:
+    """A program on a raw tracepoint.
+
+    Attributes:
+        tracepoint: the event's name, such as ``kfree_skb``.
+        function: the C function that handles it.
+    """
+
+    tracepoint: str
+    function: str
+
+    @property
+    def mechanism(self) -> str:
+        """How the manifest calls it."""
+        return f"raw_tracepoint {self.tracepoint}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fexit:
+    """A program at the end of a kernel function, through its BTF (BPF trampoline).
+
+    Its arguments are those of the kernel function, then what that returns.
+
+    Attributes:
+        target: the kernel function. The C function is called ``kretfunc__<target>``, because bcc
+            reads the target from that name.
+    """
+
+    target: str
+
+    @property
+    def function(self) -> str:
+        """The C function."""
+        return f"kretfunc__{self.target}"
+
+    @property
+    def mechanism(self) -> str:
+        """How the manifest calls it."""
+        return f"fexit {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Kretprobe:
+    """Two programs, at the begin and at the end of a kernel function, through kprobes.
+
+    Attributes:
+        target: the kernel function.
+        entry: the C function at its begin, which has the arguments.
+        function: the C function at its end.
+    """
+
+    target: str
+    entry: str
+    function: str
+
+    @property
+    def mechanism(self) -> str:
+        """How the manifest calls it."""
+        return f"kretprobe {self.target}"
+
+
+Program = RawTracepoint | Fexit | Kretprobe
+
+
+@dataclass(frozen=True, slots=True)
+class Fewer:
+    """Holds on kernels whose `tracepoint` has fewer than `arguments` arguments.
+
+    Attributes:
+        tracepoint: the event's name.
+        arguments: how many newer kernels give.
+        note: what cannot be told without them.
+    """
+
+    tracepoint: str
+    arguments: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One thing that a kind has to see, and the programs that can show it.
+
+    Attributes:
+        name: what the manifest calls it, after the table's name.
+        programs: the best first. The first that this kernel takes is attached and no other, so
+            nothing is counted twice. A program that the preprocessor leaves out cannot work here.
+        lacks: what older kernels do not tell; noted in the manifest.
+        only_if: where the hook is needed at all; None for everywhere.
+    """
+
+    name: str
+    programs: tuple[Program, ...]
+    lacks: tuple[Fewer, ...] = ()
+    only_if: Fewer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventKind:
+    """One event kind.
+
+    Attributes:
+        table: its record; the C struct ``<name>_event`` is made from it.
+        hooks: what feeds it. The kind is live when at least one is attached.
+        ring_bytes: size of its ring buffer, a power of two times the page size.
+    """
+
+    table: Table
+    hooks: tuple[Hook, ...]
+    ring_bytes: int
+
+    @property
+    def source(self) -> Path:
+        """The C file with its programs."""
+        return Path(__file__).parent / "kinds" / f"{self.table.name}.c"

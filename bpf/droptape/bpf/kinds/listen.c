@@ -1,0 +1,180 @@
+/*
+ * Refused connections.
+ *
+ * A SYN that a listener refuses is freed as consumed, not as dropped (tcp_conn_request returns 0
+ * and tcp_rcv_state_process calls consume_skb). The kernel's own counter on this CPU tells it from
+ * a SYN that was taken: see refusals_taken. The final ACK of a handshake is refused through
+ * kfree_skb, and the same counter tells it from other packets that a listener drops.
+ *
+ * consume_skb(skb, location): the location since Linux 6.3 (dd1b527831a3). Without it, the end of
+ * tcp_conn_request is watched instead.
+ * kfree_skb(skb, location, reason, rx_sk): the receiving socket since 6.11 (c53795d48ee8). Without
+ * it, the location tells which drops may be a refused ACK, and the port which listener it was.
+ */
+#include "core/event.h"
+#include "core/listeners.h"
+
+INLINE __u8 refusal_cause(const struct refusals *added)
+{
+    if (added->overflows)
+        return LISTEN_EVENT_ACCEPT_QUEUE_FULL;
+    return added->syn_overflows ? LISTEN_EVENT_SYN_QUEUE_FULL : LISTEN_EVENT_SYN_DROPPED;
+}
+
+INLINE void listener_fill(struct listen_event *e, __u64 listener)
+{
+    struct common_event *common = (struct common_event *)e;
+    __u8 peer[16];
+    socket_identity(common, listener, STATE_LISTEN);
+    owner_of_socket(common, listener, STATE_LISTEN);
+    e->state = STATE_LISTEN;
+    socket_addresses(listener, e->laddr, peer);
+    e->lport = socket_local_port(listener, STATE_LISTEN);
+    e->backlog = READ(listener, sock, sk_max_ack_backlog);
+    e->accept_queue = READ(listener, sock, sk_ack_backlog);
+    e->syn_queue = READ(listener + OFFSET(inet_connection_sock, icsk_accept_queue),
+                        request_sock_queue, qlen);
+}
+
+INLINE void refused(__u64 skb, __u64 listener, __u64 net, __u32 netns, __u8 event, __u8 mechanism,
+                    __u32 n)
+{
+    struct totals_key key = {
+        .cause = event, .netns = netns, .kind = KIND_LISTEN, .protocol = PROTO_TCP};
+    struct listen_event *e = ring_listen.ringbuf_reserve(sizeof(*e));
+    count_total(&key, n, e != NULL);
+    if (!e) {
+        count_lost(KIND_LISTEN, LOST_RING_FULL, n);
+        return;
+    }
+    struct common_event *common = (struct common_event *)e;
+    struct tcp_part tcp = {};
+    EVENT_BEGIN(e);
+    packet_flow(common, skb, &tcp);
+    e->netns = netns;
+    e->weight = n;
+    e->event = event;
+    e->mechanism = mechanism;
+    if (!listener)
+        listener = listener_refusing(netns, e->dport, e->daddr);
+    else
+        listener_settle(listener, netns, e->dport);
+    if (listener)
+        listener_fill(e, listener);
+    else
+        e->lport = e->dport;
+    event_device(common, skb);
+    ring_listen.ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+}
+
+#if ARGS(consume_skb) >= 2
+int listen_consume_skb(struct bpf_raw_tracepoint_args *ctx)
+{
+    if (!IN_FUNCTION(ctx->args[1], tcp_rcv_state_process))
+        return 0;
+    __u64 skb = ctx->args[0];
+    __u64 net = device_net(packet_device(skb));
+    if (!net)
+        return 0;
+    __u32 netns = net_inum(net);
+    struct refusals added = {};
+    __u32 n = refusals_taken(net, netns, &added);
+    if (n)
+        refused(skb, 0, net, netns, refusal_cause(&added), LISTEN_MECHANISM_CONSUME_SKB, n);
+    return 0;
+}
+#endif
+
+/* tcp_conn_request(rsk_ops, af_ops, sk, skb) has decided about a SYN, which is not freed yet. */
+INLINE int request_decided(__u64 sk, __u64 skb)
+{
+    __u64 net = socket_net(sk);
+    __u32 netns = net_inum(net);
+    struct refusals added = {};
+    __u32 n = refusals_taken(net, netns, &added);
+    if (n)
+        refused(skb, sk, net, netns, refusal_cause(&added), LISTEN_MECHANISM_TCP_CONN_REQUEST, n);
+    return 0;
+}
+
+int kretfunc__tcp_conn_request(struct bpf_raw_tracepoint_args *ctx)
+{
+    return request_decided(ctx->args[2], ctx->args[3]);
+}
+
+#if HAS_ARGUMENTS
+/* The arguments, from the begin of tcp_conn_request to its end. Softirqs are off between them. */
+struct request {
+    __u64 sk;
+    __u64 skb;
+};
+
+BPF_PERCPU_ARRAY(requests, struct request, 1);
+
+int listen_request_begin(void *ctx)
+{
+    __u32 zero = 0;
+    struct request *request = requests.lookup(&zero);
+    if (!request)
+        return 0;
+    request->sk = ARGUMENT(ctx, 2);
+    request->skb = ARGUMENT(ctx, 3);
+    return 0;
+}
+
+int listen_request_end(void *ctx)
+{
+    __u32 zero = 0;
+    struct request *request = requests.lookup(&zero);
+    if (!request || !request->sk)
+        return 0;
+    __u64 sk = request->sk;
+    request->sk = 0;
+    return request_decided(sk, request->skb);
+}
+#endif
+
+#if ARGS(kfree_skb) >= 4
+int listen_kfree_skb(struct bpf_raw_tracepoint_args *ctx)
+{
+    __u64 sk = ctx->args[3];
+    if (!sk || socket_state(sk) != STATE_LISTEN)
+        return 0;
+    __u64 net = socket_net(sk);
+    __u32 netns = net_inum(net);
+    struct refusals added = {};
+    __u32 n = refusals_taken(net, netns, &added);
+    if (n)
+        refused(ctx->args[0], sk, net, netns, LISTEN_EVENT_ACK_DROPPED,
+                LISTEN_MECHANISM_KFREE_SKB, n);
+    else
+        listener_settle(sk, netns, socket_local_port(sk, STATE_LISTEN));
+    return 0;
+}
+#else
+/* Where the packets are freed that a listener or a request socket does not want. */
+INLINE bool is_receiving_tcp(__u64 location)
+{
+    return IN_FUNCTION(location, tcp_v4_rcv) || IN_FUNCTION(location, tcp_v6_rcv) ||
+           IN_FUNCTION(location, tcp_v4_do_rcv) || IN_FUNCTION(location, tcp_v6_do_rcv) ||
+           IN_FUNCTION(location, cookie_v4_check) || IN_FUNCTION(location, cookie_v6_check);
+}
+
+int listen_kfree_skb(struct bpf_raw_tracepoint_args *ctx)
+{
+    if (!is_receiving_tcp(ctx->args[1]))
+        return 0;
+    __u64 skb = ctx->args[0];
+    __u64 net = device_net(packet_device(skb));
+    if (!net)
+        return 0;
+    __u32 netns = net_inum(net);
+    struct refusals added = {};
+    __u32 n = refusals_taken(net, netns, &added);
+    if (n)
+        refused(skb, 0, net, netns, LISTEN_EVENT_ACK_DROPPED, LISTEN_MECHANISM_KFREE_SKB, n);
+    else
+        listeners_settle(skb, netns);
+    return 0;
+}
+#endif

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+/*
+ * TCP resets. tcp_send_reset(sk, skb, reason): the reason since Linux 6.10 (b533fb9cf4f7); `skb` is
+ * the packet that is answered, or 0 for an active reset. tcp_receive_reset(sk).
+ */
+#include "core/event.h"
+
+INLINE void count_reset(__u32 netns, __u8 direction, bool recorded)
+{
+    struct totals_key key = {
+        .cause = direction, .netns = netns, .kind = KIND_RESETS, .protocol = PROTO_TCP};
+    count_total(&key, 1, recorded);
+    if (!recorded)
+        count_lost(KIND_RESETS, LOST_RING_FULL, 1);
+}
+
+/* The reset goes the other way than the packet it answers. */
+INLINE void turn_around(struct common_event *e)
+{
+    __u64 *s = (__u64 *)e->saddr, *d = (__u64 *)e->daddr, half;
+    half = s[0], s[0] = d[0], d[0] = half;
+    half = s[1], s[1] = d[1], d[1] = half;
+    __u16 port = e->sport;
+    e->sport = e->dport;
+    e->dport = port;
+}
+
+int resets_sent(struct bpf_raw_tracepoint_args *ctx)
+{
+    __u64 sk = ctx->args[0], skb = ctx->args[1];
+    __u64 net = sk ? socket_net(sk) : skb ? device_net(packet_device(skb)) : 0;
+    struct resets_event *e = ring_resets.ringbuf_reserve(sizeof(*e));
+    count_reset(net_inum(net), RESET_DIRECTION_SENT, e != NULL);
+    if (!e)
+        return 0;
+    struct common_event *common = (struct common_event *)e;
+    struct tcp_part tcp = {};
+    EVENT_BEGIN(e);
+    if (skb && packet_flow(common, skb, &tcp))
+        turn_around(common);
+    else if (sk)
+        socket_flow(common, sk, socket_state(sk));
+    e->protocol = PROTO_TCP;
+    if (sk)
+        event_socket(common, sk);
+    if (skb)
+        event_device(common, skb);
+    /* A reset in answer to a late packet of a connection that is gone. */
+    if (!sk && !(tcp.flags & TCP_FLAG_SYN))
+        owner_of_flow(common, true);
+    e->direction = RESET_DIRECTION_SENT;
+    e->reason = NO_REASON;
+#if ARGS(tcp_send_reset) >= 3
+    e->reason = ctx->args[2];
+#endif
+    ring_resets.ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+    return 0;
+}
+
+int resets_received(struct bpf_raw_tracepoint_args *ctx)
+{
+    __u64 sk = ctx->args[0];
+    struct resets_event *e = ring_resets.ringbuf_reserve(sizeof(*e));
+    count_reset(net_inum(socket_net(sk)), RESET_DIRECTION_RECEIVED, e != NULL);
+    if (!e)
+        return 0;
+    struct common_event *common = (struct common_event *)e;
+    EVENT_BEGIN(e);
+    socket_flow(common, sk, socket_state(sk));
+    turn_around(common);
+    event_socket(common, sk);
+    e->direction = RESET_DIRECTION_RECEIVED;
+    e->reason = NO_REASON;
+    ring_resets.ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+    return 0;
+}

@@ -1,0 +1,111 @@
+"""Reading a BPF ring buffer whose records all have one size, as NumPy arrays.
+
+The kernel maps a consumer page (writable), a producer page, and the data area twice in a row, so a
+batch never wraps (kernel/bpf/ringbuf.c). Each record follows an 8-byte header: its length with two
+flag bits, and a page offset.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from droptape.format.decode import Records
+
+_BUSY, _DISCARD = 1 << 31, 1 << 30
+_HEADER_BYTES = 8
+
+
+class RingError(RuntimeError):
+    """The ring holds something else than records of the expected size."""
+
+
+class Ring:
+    """One ring buffer.
+
+    `read` returns a batch without taking it; `advance` gives its room back to the kernel. Between
+    the two the batch can be written to the journal, so nothing is lost in a crash of the recorder
+    that the kernel has not yet overwritten.
+    """
+
+    def __init__(self, fd: int, size: int, dtype: np.dtype[np.void]) -> None:
+        """Map the ring.
+
+        Args:
+            fd: the ring buffer map; it must stay open.
+            size: bytes of its data area.
+            dtype: the record, without the ring's header.
+        """
+        page = os.sysconf("SC_PAGE_SIZE")
+        self.size = size
+        self.stride = _HEADER_BYTES + dtype.itemsize
+        # The producer and the data cannot be written, and the kernel insists on that.
+        self._consumer_map = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        self._data_map = mmap.mmap(
+            fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
+        )
+        self._consumer = np.frombuffer(self._consumer_map, "u8", 1)
+        self._producer = np.frombuffer(self._data_map, "u8", 1)
+        self._data = np.frombuffer(self._data_map, "u1", offset=page)
+        self._framed = np.dtype(
+            {
+                "names": ["length", "record"],
+                "formats": ["u4", dtype],
+                "offsets": [0, _HEADER_BYTES],
+                "itemsize": self.stride,
+            }
+        )
+        self._fence = threading.Lock()
+        self._taken = 0
+
+    def pending(self) -> int:
+        """Return how many bytes wait to be read."""
+        return int(self._producer[0] - self._consumer[0])
+
+    def read(self) -> Records:
+        """Return a copy of the records that are complete, oldest first; shape (n,)."""
+        position = int(self._consumer[0])
+        available = (int(self._producer[0]) - position) // self.stride
+        self._taken = 0
+        if available <= 0:
+            return np.empty(0, self._framed["record"])
+        # Taking a lock orders the loads before it and after it on every architecture.
+        with self._fence:
+            start = position % self.size
+            area = self._data[start : start + available * self.stride]
+            framed = area.view(self._framed)
+            length = framed["length"].copy()
+        busy = np.flatnonzero(length & _BUSY)
+        if len(busy):
+            length = length[: busy[0]]
+        if not len(length):
+            return np.empty(0, self._framed["record"])
+        with self._fence:
+            records = framed["record"][: len(length)]
+        wrong = (length & ~np.uint32(_DISCARD)) != self.stride - _HEADER_BYTES
+        if wrong.any():
+            raise RingError(f"a record has {int(length[wrong.argmax()])} bytes")
+        self._taken = len(length) * self.stride
+        discarded = length & _DISCARD
+        if discarded.any():
+            return cast(Records, records[discarded == 0])
+        return cast(Records, records.copy())
+
+    def advance(self) -> None:
+        """Give the room of the last batch back to the kernel."""
+        self._consumer[0] += np.uint64(self._taken)
+        self._taken = 0
+
+    def close(self) -> None:
+        """Unmap the ring."""
+        # The arrays keep the maps alive: drop them first.
+        empty: npt.NDArray[Any] = np.empty(0, "u8")
+        self._consumer = self._producer = empty
+        self._data = empty.view("u1")
+        self._consumer_map.close()
+        self._data_map.close()

@@ -1,0 +1,147 @@
+"""The few bpf() commands that the recorder needs, without bcc.
+
+Numbers and layouts are the kernel's interface (include/uapi/linux/bpf.h, union bpf_attr).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# asm/unistd.h: x86_64 has a table of its own, arm64 and riscv64 share asm-generic's.
+_NR_BPF = 321 if platform.machine() == "x86_64" else 280
+_MAP_LOOKUP, _MAP_UPDATE, _PROG_LOAD = 1, 2, 5
+_PROG_TEST_RUN, _OBJ_GET_INFO, _MAP_LOOKUP_BATCH, _ITER_CREATE = 10, 15, 24, 33
+_RUN_ON_CPU = 1
+_SOCKET_FILTER = 1
+_ATTRIBUTES = 128
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(command: int, attributes: bytes) -> tuple[int, int, bytes]:
+    """Call bpf(); return its result, errno, and the attributes as the kernel left them."""
+    buffer = ctypes.create_string_buffer(attributes, _ATTRIBUTES)
+    result = _libc.syscall(_NR_BPF, command, buffer, _ATTRIBUTES)
+    return result, ctypes.get_errno() if result < 0 else 0, buffer.raw
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    result, number, _ = _call(command, attributes)
+    if result < 0:
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    return int(array.ctypes.data)
+
+
+def map_update(fd: int, key: npt.NDArray[Any], value: npt.NDArray[Any]) -> None:
+    """Set one element of a map; OSError when the kernel refuses."""
+    _bpf(_MAP_UPDATE, struct.pack("<IIQQQ", fd, 0, _address(key), _address(value), 0))
+
+
+def map_lookup(fd: int, key: npt.NDArray[Any], value: npt.NDArray[Any]) -> bool:
+    """Read one element into `value`; False when there is none, OSError on other trouble."""
+    try:
+        _bpf(_MAP_LOOKUP, struct.pack("<IIQQQ", fd, 0, _address(key), _address(value), 0))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def map_id(fd: int) -> int:
+    """Return the kernel's id of a map (struct bpf_map_info, its second word)."""
+    info = np.zeros(2, "u4")
+    _bpf(_OBJ_GET_INFO, struct.pack("<IIQ", fd, 8, _address(info)))
+    return int(info[1])
+
+
+def run_on_cpu(program_fd: int, cpu: int) -> None:
+    """Run a raw-tracepoint program once on `cpu` (since Linux 5.10, 1b4d60ec162f)."""
+    context = np.zeros(12, "u8")
+    attributes = bytearray(_ATTRIBUTES)
+    struct.pack_into("<I", attributes, 0, program_fd)
+    struct.pack_into("<I", attributes, 40, context.nbytes)  # ctx_size_in
+    struct.pack_into("<Q", attributes, 48, _address(context))  # ctx_in
+    struct.pack_into("<II", attributes, 64, _RUN_ON_CPU, cpu)
+    _bpf(_PROG_TEST_RUN, bytes(attributes))
+
+
+def can_exchange() -> bool:
+    """Say whether programs may compare and exchange (since Linux 5.12, 5ffa25502b5a): load one.
+
+    That is: r0 = 0; *(r10 - 8) = r0; compare *(r10 - 8) with r0, exchange with r0; return r0.
+    """
+    code = bytes.fromhex(
+        "b700000000000000 7b0af8ff00000000 db0af8fff1000000 b700000000000000 9500000000000000"
+    )
+    instructions, license_ = np.frombuffer(code, "u1"), np.frombuffer(b"Apache-2.0\0", "u1")
+    attributes = struct.pack(
+        "<IIQQ", _SOCKET_FILTER, len(code) // 8, _address(instructions), _address(license_)
+    )
+    try:
+        os.close(_bpf(_PROG_LOAD, attributes))
+    except OSError:
+        return False
+    return True
+
+
+def iterate(link_fd: int) -> bytes:
+    """Run a BPF iterator over all its elements; return what the program wrote."""
+    fd = _bpf(_ITER_CREATE, struct.pack("<II", link_fd, 0))
+    parts: list[bytes] = []
+    try:
+        while part := os.read(fd, 65536):
+            parts.append(part)
+    finally:
+        os.close(fd)
+    return b"".join(parts)
+
+
+def map_items(
+    fd: int, key: np.dtype[Any], value: np.dtype[Any], entries: int, copies: int = 1
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Read a whole hash map in one go (BPF_MAP_LOOKUP_BATCH, since Linux 5.6).
+
+    Args:
+        fd: the map.
+        key: its key.
+        value: its value; its size must be a multiple of 8 bytes for a per-CPU map.
+        entries: its capacity.
+        copies: values per key: the possible CPUs for a per-CPU map, else 1.
+
+    Returns:
+        Keys, shape (n,), and values, shape (n, copies).
+    """
+    keys = np.zeros(entries, key)
+    values = np.zeros((entries, copies), value)
+    position, next_position = np.zeros(1, "u8"), np.zeros(1, "u8")
+    taken = 0
+    while taken < entries:
+        attributes = struct.pack(
+            "<QQQQIIQQ",
+            _address(position) if taken else 0,
+            _address(next_position),
+            _address(keys[taken:]),
+            _address(values[taken:]),
+            entries - taken,
+            fd,
+            0,
+            0,
+        )
+        result, number, left = _call(_MAP_LOOKUP_BATCH, attributes)
+        if result < 0 and number != errno.ENOENT:
+            raise OSError(number, os.strerror(number))
+        taken += struct.unpack_from("<I", left, 32)[0]
+        position[:] = next_position
+        if result < 0:  # ENOENT: that was the rest
+            break
+    return keys[:taken], values[:taken]
