@@ -1,0 +1,1 @@
+"""The recorder: `droptape-record`, from the loaded programs to a sealed recording."""

@@ -1,0 +1,5 @@
+"""``python -m droptape.recorder``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,149 @@
+"""Control groups: from the id in a record to a path, and from a path to a container."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+MOUNTINFO = Path("/proc/self/mountinfo")
+
+_ID = r"(?P<id>[0-9a-f]{64})"
+# Tried in this order on each part of a path, from the leaf up.
+_RUNTIMES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (runtime, re.compile(pattern))
+    for runtime, pattern in (
+        ("docker", rf"docker-{_ID}\.scope"),
+        ("containerd", rf"cri-containerd-{_ID}\.scope"),
+        ("containerd", rf"(?:.*:)?cri-containerd:{_ID}"),
+        ("containerd", rf"nerdctl-{_ID}\.scope"),
+        ("crio", rf"crio-(?:conmon-)?{_ID}(?:\.scope)?"),
+        ("podman", rf"libpod-(?:conmon-|payload-)?{_ID}(?:\.scope)?"),
+        ("lxc", r"lxc\.payload\.(?P<id>[^/]+)"),
+        ("lxc", r"lxc\.payload-(?P<id>[^/]+)"),
+        ("systemd-nspawn", r"machine-(?P<id>.+)\.scope"),
+        ("systemd-nspawn", r"systemd-nspawn@(?P<id>.+)\.service"),
+    )
+)
+_BARE_ID = re.compile(r"[0-9a-f]{64}")
+_POD = re.compile(r"(?:kubepods[a-z-]*-)?pod(?P<uid>[0-9a-f]{8}[-_0-9a-f]{24,32})(?:\.slice)?")
+_UNIT = re.compile(r".+\.(?:service|scope)")
+
+
+def container_of(path: str) -> tuple[str | None, str | None]:
+    """Name the container, pod or unit of a cgroup path, and what made it.
+
+    Args:
+        path: below the cgroup mount, for example
+            ``/system.slice/docker-<64 hex digits>.scope``.
+
+    Returns:
+        (container, runtime): the first 12 digits of an id, as the runtimes show it; a name with
+        lxc and nspawn; ``pod<uid>`` with runtime ``kubernetes`` for a pod's own group; a unit's
+        name with runtime ``systemd``; (None, None) for any other path.
+    """
+    parts = [part for part in path.split("/") if part]
+    for i, part in reversed(list(enumerate(parts))):
+        for runtime, pattern in _RUNTIMES:
+            if match := pattern.fullmatch(part):
+                name = _unescape(match["id"])
+                return (name[:12] if _BARE_ID.fullmatch(name) else name), runtime
+        if _BARE_ID.fullmatch(part):
+            return part[:12], _parent_runtime(parts[:i])
+        if i and parts[i - 1] == "lxc":
+            return part, "lxc"
+    for part in reversed(parts):
+        if match := _POD.fullmatch(part):
+            return "pod" + match["uid"].replace("_", "-"), "kubernetes"
+    for part in reversed(parts):
+        if _UNIT.fullmatch(part):
+            return _unescape(part), "systemd"
+    return None, None
+
+
+def _parent_runtime(parents: list[str]) -> str | None:
+    """Tell who made a group that is called by nothing but an id (the cgroupfs driver)."""
+    for part in reversed(parents):
+        if part in ("docker", "moby"):
+            return "docker"
+        if part.startswith("libpod"):
+            return "podman"
+        if part.startswith("crio"):
+            return "crio"
+        if part.startswith("kubepods") or _POD.fullmatch(part):
+            return "containerd"
+    return "containerd" if parents else None
+
+
+def _unescape(name: str) -> str:
+    """Undo systemd's escaping of unit names (systemd.unit(5))."""
+    return re.sub(r"\\x([0-9a-f]{2})", lambda m: chr(int(m[1], 16)), name)
+
+
+def find_mount(mountinfo: Path = MOUNTINFO) -> Path | None:
+    """Return where cgroup version 2 is mounted, None where it is not (proc_pid_mountinfo(5))."""
+    try:
+        lines = mountinfo.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        if after.split(" ", 1)[0] == "cgroup2":
+            place = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), before.split()[4])
+            return Path(place)
+    return None
+
+
+class Cgroups:
+    """Paths of control groups by id, which is the inode number of their folder.
+
+    The tree is walked when an id is asked for that was not seen before.
+    """
+
+    def __init__(self, mount: Path | None = None) -> None:
+        """Use the cgroup2 file system at `mount`, or find it."""
+        self._mount = mount if mount is not None else find_mount()
+        self._paths: dict[int, str] = {}
+
+    def path(self, cgroup_id: int) -> str | None:
+        """Return the path below the mount, ``/`` for the root; None when the group is gone."""
+        if cgroup_id not in self._paths and self._mount is not None:
+            for inode, path in _walk(self._mount):
+                self._paths[inode] = path
+        return self._paths.get(cgroup_id)
+
+    def rows(self, ids: Iterable[int]) -> list[dict[str, object]]:
+        """Return rows of the cgroups table for those of `ids` that exist."""
+        wanted = list(ids)
+        rows: list[dict[str, object]] = []
+        if any(i not in self._paths for i in wanted) and self._mount is not None:
+            self._paths.update(_walk(self._mount))
+        for cgroup_id in wanted:
+            path = self._paths.get(cgroup_id)
+            if path is not None:
+                container, runtime = container_of(path)
+                rows.append(
+                    {"id": cgroup_id, "path": path, "container": container, "runtime": runtime}
+                )
+        return rows
+
+
+def _walk(mount: Path) -> Iterator[tuple[int, str]]:
+    """Yield (inode, path) of every group; groups that vanish meanwhile are left out."""
+    try:
+        yield mount.stat().st_ino, "/"
+    except OSError:
+        return
+    pending = [""]
+    while pending:
+        folder = pending.pop()
+        try:
+            with os.scandir(f"{mount}{folder}") as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        path = f"{folder}/{entry.name}"
+                        pending.append(path)
+                        yield entry.inode(), path
+        except OSError:
+            continue

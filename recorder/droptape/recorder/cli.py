@@ -1,0 +1,154 @@
+"""The command line of `droptape-record`."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import NoReturn
+
+from droptape.bpf.kinds import all_kinds
+from droptape.format.errors import DroptapeError
+
+from .options import Options, UsageError, parse_duration, parse_events, parse_size
+from .version import version
+
+_EXAMPLES = """\
+examples:
+  droptape-record                            record until Ctrl-C
+  droptape-record -o rec --duration 10m      for ten minutes, into the folder rec
+  droptape-record -o rec -- wrk -t2 http://10.0.0.2/     while a load test runs
+  droptape-record --live --events drops,listen           and show events as they come
+  droptape-record --check                    what works on this machine
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports mistakes like all other errors: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see droptape-record --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="droptape-record",
+        description="Record packet drops, TCP retransmits, refused connections and resets.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    kinds = ",".join(all_kinds())
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder to make (default: droptape-<host>-<UTC time> here)",
+    )
+    parser.add_argument("--duration", metavar="TIME", help="stop after this time: 30s, 10m, 1h30m")
+    parser.add_argument("--events", metavar="KINDS", default=kinds, help=f"default: {kinds}")
+    parser.add_argument("--live", action="store_true", help="print one line per event")
+    parser.add_argument(
+        "--rotate-size",
+        metavar="SIZE",
+        default="64MB",
+        help="seal a segment when its journal has this size (default: 64MB)",
+    )
+    parser.add_argument(
+        "--rotate-every",
+        metavar="TIME",
+        default="60s",
+        help="seal a segment at this age (default: 60s)",
+    )
+    parser.add_argument(
+        "--include-benign",
+        action="store_true",
+        help="also record rows for drops that are part of normal operation; they always count",
+    )
+    parser.add_argument(
+        "--btf",
+        type=Path,
+        metavar="FILE",
+        help="BTF of exactly this kernel, where the kernel has none itself",
+    )
+    parser.add_argument("--check", action="store_true", help="say what works here, and end")
+    parser.add_argument(
+        "--ready-fd",
+        type=int,
+        metavar="N",
+        help="write 'ready' to this descriptor when the probes are live",
+    )
+    parser.add_argument("--version", action="version", version=f"droptape-record {version()}")
+    parser.add_argument(
+        "command",
+        nargs=argparse.REMAINDER,
+        metavar="-- COMMAND ...",
+        help="record while this command runs, and exit with its code",
+    )
+    return parser
+
+
+def _default_output() -> Path:
+    host = platform.node().split(".")[0] or "host"
+    return Path(f"droptape-{host}-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}")
+
+
+def _options(args: argparse.Namespace) -> Options:
+    command = args.command
+    if command and command[0] != "--":
+        raise UsageError(f"unexpected {command[0]!r}: put -- before the command to run")
+    if command == ["--"]:
+        raise UsageError("no command after --")
+    return Options(
+        output=args.output or _default_output(),
+        events=parse_events(args.events, tuple(all_kinds())),
+        duration_s=parse_duration(args.duration) if args.duration else None,
+        rotate_bytes=parse_size(args.rotate_size),
+        rotate_s=parse_duration(args.rotate_every),
+        live=args.live,
+        include_benign=args.include_benign,
+        command=tuple(command[1:]),
+        ready_fd=args.ready_fd,
+        btf=args.btf,
+    )
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    args = _parser().parse_args(argv)
+    if args.check:
+        from .check import check
+
+        return 0 if check(sys.stdout, args.btf) else 1
+    options = _options(args)
+    from . import privilege
+
+    privilege.require()
+    from .session import record
+
+    if sys.stderr.isatty() and not options.live:
+        print(f"recording into {options.output}, Ctrl-C ends it", file=sys.stderr)
+    ended = record(options)
+    if sys.stderr.isatty():
+        rows = ", ".join(f"{count:,} {name}" for name, count in ended.rows.items())
+        print(
+            f"{ended.folder}: {rows} in {ended.seconds:.1f} s, {ended.lost:,} lost\n"
+            f"now: droptape summary {ended.folder}",
+            file=sys.stderr,
+        )
+    return ended.code
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the recorder and exit: 0 or the command's code, 2 for an error the user can act on."""
+    try:
+        code = _run(argv)
+    except DroptapeError as exc:
+        print(f"droptape-record: {exc}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)

@@ -1,0 +1,113 @@
+"""Exact counts from the kernel: totals per key and losses, as what was added since last time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from droptape.bpf import syscall
+from droptape.bpf.client import Loaded
+from droptape.format.decode import Records, enum_name
+from droptape.format.schema import Table
+from droptape.format.tables import LOSS_CAUSE, LOSSES, TOTALS
+
+# struct totals_key and totals_value in bpf/droptape/bpf/core/totals.h.
+_KEY = np.dtype(
+    [
+        ("location", "u8"),
+        ("cause", "u4"),
+        ("netns", "u4"),
+        ("kind", "u1"),
+        ("protocol", "u1"),
+        ("benign", "u1"),
+        ("unused", "V5"),
+    ]
+)
+_VALUE = np.dtype([("events", "u8"), ("recorded", "u8")])
+_KERNEL_LOSSES = ("ring_full", "map_full")
+_CAUSE_NUMBER = {name: number for number, name in LOSS_CAUSE.values.items()}
+
+
+@dataclass(slots=True)
+class Counts:
+    """Reads the kernel's counters and keeps what they were.
+
+    Attributes:
+        loaded: the attached programs.
+        tables: the event tables, in the order of their numbers in the kernel, with enum names.
+        events: per table, all events so far, without the benign ones.
+        benign: per table, all benign events so far.
+        lost: per table and cause, all losses so far.
+    """
+
+    loaded: Loaded
+    tables: Sequence[Table]
+    events: dict[str, int] = field(default_factory=dict)
+    benign: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, dict[str, int]] = field(default_factory=dict)
+    _seen: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    _lost_seen: dict[int, int] = field(default_factory=dict)
+
+    def totals(self) -> Records:
+        """Return rows of TOTALS for every key that moved since the last call."""
+        keys, values = syscall.map_items(
+            self.loaded.fds["map:totals"],
+            _KEY,
+            _VALUE,
+            self.loaded.totals_entries,
+            self.loaded.cpus,
+        )
+        now = time.monotonic_ns()
+        events = values["events"].sum(axis=1)
+        recorded = values["recorded"].sum(axis=1)
+        rows = np.zeros(len(keys), TOTALS.dtype)
+        used = 0
+        for i, key in enumerate(keys):
+            identity = key.tobytes()
+            old_events, old_recorded = self._seen.get(identity, (0, 0))
+            new = (int(events[i]), int(recorded[i]))
+            if new == (old_events, old_recorded):
+                continue
+            self._seen[identity] = new
+            table = self.tables[int(key["kind"])]
+            row = rows[used]
+            used += 1
+            row["mono_ns"] = now
+            row["kind"] = table.name
+            row["cause"] = self._cause(table, int(key["cause"]))
+            for name in ("location", "netns", "protocol", "benign"):
+                row[name] = key[name]
+            row["events"] = new[0] - old_events
+            row["recorded"] = new[1] - old_recorded
+            counter = self.benign if key["benign"] else self.events
+            counter[table.name] = counter.get(table.name, 0) + new[0] - old_events
+        return rows[:used]
+
+    @staticmethod
+    def _cause(table: Table, value: int) -> str:
+        column = table[table.cause]
+        return "" if value == column.null_if else enum_name(column, value)
+
+    def losses(self) -> Records:
+        """Return rows of LOSSES for everything that was lost since the last call."""
+        now = time.monotonic_ns()
+        value = np.zeros(self.loaded.cpus, "u8")
+        rows = []
+        for number, table in enumerate(self.tables):
+            for cause in _KERNEL_LOSSES:
+                index = number * len(LOSS_CAUSE.values) + _CAUSE_NUMBER[cause]
+                syscall.map_lookup(self.loaded.fds["map:lost"], np.array([index], "u4"), value)
+                count = int(value.sum())
+                added = count - self._lost_seen.get(index, 0)
+                self._lost_seen[index] = count
+                if added:
+                    row = np.zeros(1, LOSSES.dtype)
+                    row["mono_ns"], row["kind"] = now, table.name
+                    row["cause"], row["events"] = _CAUSE_NUMBER[cause], added
+                    rows.append(row)
+                    per_cause = self.lost.setdefault(table.name, {})
+                    per_cause[cause] = per_cause.get(cause, 0) + added
+        return np.concatenate(rows) if rows else np.zeros(0, LOSSES.dtype)

@@ -1,0 +1,67 @@
+"""The way of a batch: from a ring to the journal and to the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from droptape.bpf.client import Loaded
+from droptape.bpf.kinds import all_kinds
+from droptape.bpf.ring import Ring
+from droptape.format.decode import Records
+from droptape.format.schema import Table
+
+from .scan import OwnerScan
+from .store import Store
+
+Watcher = Callable[[Table, Records, int], None]
+"""Sees every batch: its table, records, and UTC minus CLOCK_MONOTONIC in nanoseconds."""
+
+
+@dataclass(slots=True)
+class _Source:
+    table: Table
+    ring: Ring
+
+
+class Feed:
+    """Moves records from the rings of all event kinds into a store."""
+
+    def __init__(
+        self, loaded: Loaded, tables: Sequence[Table], scan: OwnerScan, store: Store
+    ) -> None:
+        kinds = all_kinds()
+        self._scan = scan
+        self._store = store
+        self._sources = [
+            _Source(
+                table,
+                Ring(loaded.fds[f"ring:{table.name}"], kinds[table.name].ring_bytes, table.dtype),
+            )
+            for table in tables
+        ]
+        self.watchers: list[Watcher] = []
+
+    def drain(self, wall_offset_ns: int) -> float:
+        """Take what is there; return how full the fullest ring was, from 0 to 1.
+
+        A batch is in the journal before its room in the ring is given back.
+        """
+        fullest = 0.0
+        for source in self._sources:
+            fullest = max(fullest, source.ring.pending() / source.ring.size)
+            # One batch: what comes meanwhile is for the next round, so no ring starves another.
+            records = source.ring.read()
+            if len(records):
+                self._scan.fill(records)
+                self._store.append(source.table.name, records, wall_offset_ns)
+            source.ring.advance()
+            if len(records):
+                for watch in self.watchers:
+                    watch(source.table, records, wall_offset_ns)
+        return fullest
+
+    def close(self) -> None:
+        """Unmap the rings."""
+        for source in self._sources:
+            source.ring.close()

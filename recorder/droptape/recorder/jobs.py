@@ -1,0 +1,107 @@
+"""What the sealing thread does: each job can be run again after it failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from droptape.format.errors import FormatError
+from droptape.format.manifest import Segment, sync_folder
+from droptape.format.schema import Table
+
+from .ledger import Ledger
+from .seal import DAMAGED, Sealed, seal_journal
+from .segment import SegmentFile
+
+
+class Job(Protocol):
+    """Work for the disk.
+
+    `run` raises OSError when the disk does not let it; running it again goes on where it stopped.
+    """
+
+    name: str
+
+    def run(self) -> None:
+        """Do it, or go on with it."""
+
+
+class SaveJob:
+    """Write the manifest."""
+
+    name = "recording.json"
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def run(self) -> None:
+        """Write it if it changed."""
+        self._ledger.save()
+
+
+class SealJob:
+    """Make a segment of a closed journal.
+
+    The order is what makes a kill harmless at any point. The segment appears under its final name
+    only when it is whole and on disk, and from then on readers ignore the journal of the same
+    sequence (droptape.format.layout). The journal goes when the manifest on disk has the segment.
+    """
+
+    def __init__(self, ledger: Ledger, journal: Path) -> None:
+        self.name = f"{journal.parent.name}/{journal.name}"
+        self._ledger = ledger
+        self._journal = journal
+        self._sealed: Sealed | None = None
+
+    def run(self) -> None:
+        """Seal, record, remove the journal."""
+        if self._sealed is None:
+            try:
+                self._sealed = seal_journal(self._journal)
+            except FormatError as exc:
+                self._sealed = Sealed(None, str(exc))
+        record_and_retire(self._ledger, self._journal, self._sealed)
+
+
+def record_and_retire(ledger: Ledger, journal: Path, sealed: Sealed) -> None:
+    """Put `sealed` into the manifest on disk, then remove its journal.
+
+    A journal with damage is kept under another name, for whoever wants to look into it.
+    """
+    if sealed.segment is not None:
+        ledger.add(sealed.segment)
+    if sealed.damage:
+        rows = sealed.segment.rows if sealed.segment else 0
+        kept = f"{journal.name}{DAMAGED}"
+        name = f"{journal.parent.name}/{journal.name}"
+        ledger.note(f"{name}: {rows} rows read; {sealed.damage}; kept as {kept}")
+    ledger.save()
+    if sealed.damage:
+        journal.replace(journal.with_name(journal.name + DAMAGED))
+    else:
+        journal.unlink(missing_ok=True)
+    sync_folder(journal.parent)
+
+
+class DictionaryJob:
+    """Write rows of a dictionary table as one file."""
+
+    def __init__(self, ledger: Ledger, table: Table, target: Path, rows: pa.Table) -> None:
+        self.name = f"{target.parent.name}/{target.name}"
+        self._ledger = ledger
+        self._table = table
+        self._target = target
+        self._rows = rows
+        self._segment: Segment | None = None
+
+    def run(self) -> None:
+        """Write the file and record it."""
+        if self._segment is None:
+            self._target.parent.mkdir(mode=0o750, exist_ok=True)
+            with SegmentFile(self._table, self._target, self._rows.num_rows) as file:
+                file.write(self._rows)
+                self._segment = file.finish()
+            self._ledger.add(self._segment)
+        self._ledger.save()

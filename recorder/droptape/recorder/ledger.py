@@ -1,0 +1,66 @@
+"""The manifest while it is being written to by the recorder's loop and its sealing thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from droptape.format.layout import MANIFEST
+from droptape.format.manifest import Manifest, Segment, write_atomic
+
+_MAX_NOTES = 200
+
+
+class Ledger:
+    """recording.json and its copy in memory.
+
+    Changes are made in memory, from any thread, inside `change`; `save` puts them on disk and
+    belongs to one thread at a time, because it waits for the disk.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self._manifest = manifest
+        self._lock = threading.RLock()
+        self._saving = threading.Lock()
+        self._changes = 0
+        self._saved = -1
+        self.sealed_bytes = sum(segment.bytes for segment in manifest.segments)
+
+    @contextmanager
+    def change(self, *, quiet: bool = False) -> Iterator[Manifest]:
+        """Give the manifest to be changed, or with `quiet` only read; other threads wait."""
+        with self._lock:
+            yield self._manifest
+            self._changes += not quiet
+
+    def note(self, text: str) -> None:
+        """Add a sentence for readers of the recording, once."""
+        with self.change() as manifest:
+            if text not in manifest.notes and len(manifest.notes) < _MAX_NOTES:
+                manifest.notes.append(text)
+
+    def add(self, segment: Segment) -> None:
+        """Add a sealed segment, or replace what is said of the same file."""
+        with self.change() as manifest:
+            manifest.segments = [s for s in manifest.segments if s.file != segment.file]
+            manifest.segments.append(segment)
+            self.sealed_bytes = sum(s.bytes for s in manifest.segments)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether there are changes that are not on disk."""
+        return self._saved != self._changes
+
+    def save(self) -> None:
+        """Write recording.json if it changed; OSError when that fails."""
+        with self._saving:
+            with self._lock:
+                changes = self._changes
+                if changes == self._saved:
+                    return
+                text = self._manifest.to_bytes()
+            write_atomic(self.folder / MANIFEST, text)
+            self._saved = changes

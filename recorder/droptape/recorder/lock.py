@@ -1,0 +1,65 @@
+"""The lock that says a recorder is at work in a folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from droptape.format.errors import DroptapeError
+from droptape.format.layout import LOCK
+
+
+class LockedError(DroptapeError):
+    """Another recorder is writing to the folder."""
+
+
+class FolderLock:
+    """An exclusive flock on ``recorder.lock``, held until `release` or the end of the process.
+
+    The kernel drops it when the process dies, however it dies. A child made by a bare fork would
+    keep it; exec closes it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Take the lock; LockedError when another has it, OSError when there can be none."""
+        self._path = folder / LOCK
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(self._path, flags, 0o640)
+        try:
+            self._take()
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def _take(self) -> None:
+        # Whoever asks `layout.being_recorded` holds a shared lock for a moment.
+        for attempt in range(5):
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                time.sleep(0.01 * attempt)
+        raise LockedError(f"{self._path.parent} is being recorded to by a running droptape-record")
+
+    def intact(self) -> bool:
+        """Say whether the folder still has this lock, that is, whether the folder still exists."""
+        try:
+            found = self._path.lstat()
+        except OSError:
+            return False
+        return os.path.samestat(found, os.fstat(self._fd))
+
+    def release(self) -> None:
+        """Remove the lock."""
+        if self._fd < 0:
+            return
+        try:
+            if self.intact():
+                self._path.unlink()
+        except OSError:
+            pass  # Without the lock on it the file says nothing.
+        finally:
+            os.close(self._fd)
+            self._fd = -1

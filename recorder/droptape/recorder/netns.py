@@ -1,0 +1,85 @@
+"""Names of network namespaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+PROC = Path("/proc")
+NAMED = (Path("/run/netns"), Path("/var/run/docker/netns"))
+
+# The initial pid namespace has a fixed number, the initial network namespace not before Linux 6.18;
+# but the first processes of the one are in the other: kthreadd (2) always, init (1) as a rule.
+_PROC_PID_INIT_INO = 0xEFFFFFFC  # include/linux/proc_ns.h
+
+
+def own_netns() -> int:
+    """Return the inode number of the caller's network namespace; 0 when it cannot be told."""
+    try:
+        return Path("/proc/self/ns/net").stat().st_ino
+    except OSError:
+        return 0
+
+
+class NetnsNames:
+    """Names by inode number, read when they are asked for."""
+
+    def __init__(self, proc: Path = PROC, named: tuple[Path, ...] = NAMED) -> None:
+        self._proc = proc
+        self._named = named
+
+    def rows(self, inums: Iterable[int]) -> list[dict[str, object]]:
+        """Return a row of the netns table for each of `inums`; name and pid null if unknown."""
+        wanted = set(inums)
+        names = self._names()
+        pids = self._processes(wanted)
+        return [
+            {"inum": inum, "name": names.get(inum), "pid": pids.get(inum)}
+            for inum in sorted(wanted)
+        ]
+
+    def _names(self) -> dict[int, str]:
+        names: dict[int, str] = {}
+        for folder in self._named:
+            try:
+                entries = sorted(folder.iterdir())
+            except OSError:
+                continue
+            for entry in entries:
+                try:
+                    names[entry.stat().st_ino] = entry.name
+                except OSError:
+                    continue
+        host = self._host()
+        if host is not None:
+            names[host] = "host"
+        return names
+
+    def _host(self) -> int | None:
+        """Return the initial namespace's number; None when this is inside a container.
+
+        There process 1 is the container's, and naming its namespace `host` would be wrong.
+        """
+        for pid in ("2", "1"):
+            spaces = self._proc / pid / "ns"
+            try:
+                if (spaces / "pid").stat().st_ino == _PROC_PID_INIT_INO:
+                    return (spaces / "net").stat().st_ino
+            except OSError:
+                continue
+        return None
+
+    def _processes(self, wanted: set[int]) -> dict[int, int]:
+        """Find a process in each namespace: the one with the lowest id."""
+        found: dict[int, int] = {}
+        pids = sorted(int(p.name) for p in self._proc.iterdir() if p.name.isdecimal())
+        for pid in pids:
+            try:
+                inum = (self._proc / str(pid) / "ns/net").stat().st_ino
+            except OSError:
+                continue
+            if inum in wanted and inum not in found:
+                found[inum] = pid
+                if len(found) == len(wanted):
+                    break
+        return found

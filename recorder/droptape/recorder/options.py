@@ -1,0 +1,94 @@
+"""What a recording is asked to do, and the spelling of sizes and durations."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from droptape.format.errors import DroptapeError
+
+
+class UsageError(DroptapeError):
+    """The command line asks for something that cannot be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """One recording's options.
+
+    Attributes:
+        output: the folder to make.
+        events: event kinds to record.
+        duration_s: stop after so many seconds; None for no limit.
+        rotate_bytes: seal a segment when its journal has this size.
+        rotate_s: seal a segment when it is this old, in seconds.
+        live: print events as they come.
+        include_benign: also record rows for drops that are part of normal operation.
+        command: run this, and record while it runs; empty for none.
+        ready_fd: write ``ready`` there when the probes are live.
+        btf: the kernel's BTF, if not its own.
+    """
+
+    output: Path
+    events: tuple[str, ...]
+    duration_s: float | None = None
+    rotate_bytes: int = 64 << 20
+    rotate_s: float = 60.0
+    live: bool = False
+    include_benign: bool = False
+    command: tuple[str, ...] = ()
+    ready_fd: int | None = None
+    btf: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what belongs into the manifest: no paths and no arguments of the command."""
+        plain = asdict(self)
+        del plain["output"], plain["ready_fd"]
+        plain["btf"] = self.btf is not None
+        plain["command"] = Path(self.command[0]).name if self.command else ""
+        return plain
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def parse_duration(text: str) -> float:
+    """Read a time span such as 90, 90s, 10m or 1h30m; return seconds. UsageError otherwise."""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        seconds = float(text)
+    else:
+        parts = _DURATION.findall(text)
+        if not parts or "".join(number + unit for number, unit in parts) != text:
+            raise UsageError(f"{text!r} is not a duration: write 30s, 10m or 1h30m")
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if seconds <= 0:
+        raise UsageError(f"{text!r} is not a duration: it has to be more than 0")
+    return seconds
+
+
+def parse_size(text: str) -> int:
+    """Read a size such as 64MB, 1GiB or 512k; return bytes. UsageError otherwise.
+
+    MB and MiB are both 1,048,576 bytes.
+    """
+    match = _SIZE.fullmatch(text)
+    size = int(float(match[1]) * 1024 ** _POWERS[match[2].lower()]) if match else 0
+    if size <= 0:
+        raise UsageError(f"{text!r} is not a size: write 64MB or 1GB")
+    return size
+
+
+def parse_events(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Read a list of event kinds, separated by commas; UsageError names an unknown one."""
+    wanted = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for name in wanted:
+        if name not in known:
+            raise UsageError(f"unknown event kind {name!r}: known are {', '.join(known)}")
+    if not wanted:
+        raise UsageError(f"no event kind given: known are {', '.join(known)}")
+    return wanted

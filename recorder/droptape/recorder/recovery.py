@@ -1,0 +1,175 @@
+"""Completing what a killed recorder left."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from droptape.format.errors import DroptapeError, FormatError
+from droptape.format.layout import is_recording
+from droptape.format.manifest import Manifest
+
+from .jobs import record_and_retire
+from .ledger import Ledger
+from .lock import FolderLock, LockedError
+from .seal import DAMAGED, Sealed, count_rows, seal_journal, target_of
+from .segment import describe
+
+
+class RecoveryError(DroptapeError):
+    """A recording could not be completed now; nothing of it was lost."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What `recover` did to one recording.
+
+    Attributes:
+        folder: the recording.
+        journals: how many journals were sealed.
+        rows: rows in them.
+        damage: one sentence for each file with unreadable parts.
+        killed: whether the recorder had been killed, as far as its manifest says.
+    """
+
+    folder: Path
+    journals: int = 0
+    rows: int = 0
+    damage: list[str] = field(default_factory=list)
+    killed: bool = False
+
+
+def needs_recovery(folder: Path) -> bool:
+    """Say whether `folder` has journals, or a manifest that still says ``recording``."""
+    try:
+        return Manifest.read(folder).state == "recording" or any(_journals(folder))
+    except (FormatError, OSError):
+        return False
+
+
+def recover(folder: Path) -> Report:
+    """Seal the journals of a recording whose recorder is gone, and complete its manifest.
+
+    Doing it again, also after it was killed itself, does no harm.
+
+    Raises:
+        LockedError: a recorder is writing to it.
+        FormatError: its manifest is missing or damaged.
+        RecoveryError: the disk does not let it.
+    """
+    manifest = Manifest.read(folder)
+    try:
+        lock = FolderLock(folder)
+    except OSError as exc:
+        raise RecoveryError(f"{folder} cannot be recovered: {exc.strerror}") from exc
+    try:
+        # Again, now that nobody else changes it.
+        manifest = Manifest.read(folder)
+        return _complete(folder, manifest)
+    except OSError as exc:
+        where = exc.filename or folder
+        raise RecoveryError(f"{where} cannot be recovered: {exc.strerror or exc}") from exc
+    finally:
+        lock.release()
+
+
+def recover_siblings(parent: Path) -> tuple[list[Report], list[str]]:
+    """Recover the recordings in `parent` that this host made and whose recorder is gone.
+
+    Returns:
+        What was recovered, and one sentence for each recording where that failed.
+    """
+    reports: list[Report] = []
+    failures: list[str] = []
+    for folder in sorted(parent.iterdir()):
+        if folder.is_symlink() or not is_recording(folder) or not needs_recovery(folder):
+            continue
+        try:
+            if Manifest.read(folder).host.name == platform.node():
+                reports.append(recover(folder))
+        except LockedError:
+            continue
+        except DroptapeError as exc:
+            failures.append(str(exc))
+    return reports, failures
+
+
+def _complete(folder: Path, manifest: Manifest) -> Report:
+    report = Report(folder, killed=manifest.state == "recording")
+    ledger = Ledger(folder, manifest)
+    _remove_stale(folder)
+    for journal in sorted(_journals(folder)):
+        _seal(ledger, journal, report)
+    _adopt(folder, ledger, manifest, report)
+    if report.killed:
+        with ledger.change():
+            manifest.state = "recovered"
+            manifest.ended_by = "the recorder was killed"
+            manifest.ended_ns = max(
+                (s.last_ns for s in manifest.segments if s.last_ns is not None),
+                default=manifest.started_ns,
+            )
+            manifest.notes.append(
+                f"the recorder was killed; {report.rows} rows were recovered from "
+                f"{report.journals} journals"
+            )
+        ledger.save()
+    return report
+
+
+def _seal(ledger: Ledger, journal: Path, report: Report) -> None:
+    sealed = _already_sealed(journal)
+    if sealed is None:
+        try:
+            sealed = seal_journal(journal)
+        except FormatError as exc:
+            # A journal is empty when the kill came between its creation and its first bytes.
+            sealed = Sealed(None, str(exc) if journal.stat().st_size else "")
+        report.journals += 1
+        report.rows += sealed.segment.rows if sealed.segment else 0
+    if sealed.damage:
+        report.damage.append(f"{journal}: {sealed.damage}")
+    record_and_retire(ledger, journal, sealed)
+
+
+def _already_sealed(journal: Path) -> Sealed | None:
+    """Return the segment that `journal` has become, None when there is no whole one."""
+    target = target_of(journal)
+    if not target.is_file():
+        return None
+    try:
+        segment = describe(target)
+        rows, damage = count_rows(journal)
+    except FormatError:
+        rows, damage, segment = -1, "", None
+    if segment is not None and segment.rows == rows:
+        return Sealed(segment, damage)
+    # It was whole when it got its name; the journal is the better source now.
+    target.replace(target.with_name(target.name + DAMAGED))
+    return None
+
+
+def _adopt(folder: Path, ledger: Ledger, manifest: Manifest, report: Report) -> None:
+    """Take segments into the manifest that were renamed into place just before the kill."""
+    known = {segment.file for segment in manifest.segments}
+    for path in sorted(folder.glob("*/[0-9]*.parquet")):
+        if f"{path.parent.name}/{path.name}" in known:
+            continue
+        try:
+            ledger.add(describe(path))
+        except FormatError as exc:
+            report.damage.append(str(exc))
+            ledger.note(str(exc))
+
+
+def _journals(folder: Path) -> Iterator[Path]:
+    return (p for p in folder.glob("*/[0-9]*.journal") if not p.is_symlink())
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove files that were being written: what they would have become is still elsewhere."""
+    for pattern in (".recording.json.*", "*/.[0-9]*.parquet"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)

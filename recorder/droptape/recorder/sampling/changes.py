@@ -1,0 +1,78 @@
+"""What of a namespace's counters goes into the recording: the values that changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .parse import FOLLOWERS, Key, Reading
+
+LIFE: Key = ("netns.life", "")
+
+Row = tuple[int, str, str, int]
+"""mono_ns, device, name, value."""
+
+
+class Changes:
+    """Remembers the counters of one namespace.
+
+    The first row of a counter is its baseline. One that is 0 at first gets that row only when it
+    first changes, with the time of the first reading: most counters are 0 for ever.
+    """
+
+    def __init__(self, life: int, born_ns: int | None) -> None:
+        """Begin.
+
+        Args:
+            life: tells this namespace from earlier ones of the same number.
+            born_ns: when it was seen not to exist yet; None for one that existed before.
+        """
+        self._life = life
+        self._first_ns = born_ns
+        self._ends_ns = born_ns or 0
+        self._last: dict[str, Reading] = {}
+        self._values: dict[Key, int] = {}
+        self._written: set[Key] = set()
+
+    def begin(self, now_ns: int) -> list[Row]:
+        """Return the row that marks the begin; call it after the first reading."""
+        self._first_ns = now_ns if self._first_ns is None else self._first_ns
+        return [(self._first_ns, LIFE[1], LIFE[0], self._life)]
+
+    def touch(self, now_ns: int) -> None:
+        """Note that everything was read at `now_ns`, whether or not it had changed."""
+        self._ends_ns = now_ns
+
+    def end(self) -> list[Row]:
+        """Return the row that marks the last reading."""
+        return [(self._ends_ns, LIFE[1], LIFE[0], self._life)]
+
+    def update(self, group: str, reading: Reading, now_ns: int) -> list[Row]:
+        """Return the rows for a new reading of `group`, the counters of one file."""
+        last = self._last.get(group)
+        if last is not None and last[1] == reading[1] and last[0] == reading[0]:
+            return []
+        self._last[group] = reading
+        changed = list(self._changed(last, reading))
+        moved = {key[1] for key, _ in changed if key[0] not in FOLLOWERS}
+        rows: list[Row] = []
+        for key, value in changed:
+            if last is not None and key[0] in FOLLOWERS and key[1] not in moved:
+                continue
+            if key not in self._written:
+                self._written.add(key)
+                if self._first_ns is not None:
+                    rows.append((self._first_ns, key[1], key[0], self._values.get(key, 0)))
+            self._values[key] = value
+            rows.append((now_ns, key[1], key[0], value))
+        return rows
+
+    def _changed(self, last: Reading | None, reading: Reading) -> Iterator[tuple[Key, int]]:
+        keys, values = reading
+        if last is not None and last[0] is keys:
+            for key, value, old in zip(keys, values, last[1], strict=True):
+                if value != old:
+                    yield key, value
+            return
+        for key, value in zip(keys, values, strict=True):
+            if value != self._values.get(key, 0):
+                yield key, value

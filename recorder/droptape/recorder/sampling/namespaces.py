@@ -1,0 +1,112 @@
+"""The network namespaces of this host, and entering them.
+
+No descriptor of a namespace is kept: it would keep a namespace alive, with its devices and
+addresses, after its container has ended.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PROC = Path("/proc")
+_CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
+_SHARE, _SHORTEST_S = 0.001, 1.0
+"""The regular search takes at most this share of a core, and pauses at least this long."""
+_ASKED_SHARE = 0.01
+"""The same for searches after an event of a namespace that is not known."""
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _enter(descriptor: int, path: str) -> None:
+    if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+
+
+class Namespaces:
+    """Finds namespaces by the processes in them and by the files they are bound to.
+
+    Belongs to one thread, which `inside` moves between namespaces; the other threads stay.
+
+    Attributes:
+        doors: for each known namespace, by inode number, a path to enter it by.
+        searched_ns: when (CLOCK_MONOTONIC) the last search began.
+    """
+
+    def __init__(self, proc: Path = PROC) -> None:
+        self._proc = str(proc)
+        self._home_path = f"{proc}/thread-self/ns/net"
+        self._home = os.open(self._home_path, os.O_RDONLY | os.O_CLOEXEC)
+        self.home = os.fstat(self._home).st_ino
+        self.doors: dict[int, str] = {}
+        self.searched_ns = 0
+        self._cost = 0.0
+        self._last = float("-inf")
+
+    def close(self) -> None:
+        """Give back the descriptor of the own namespace."""
+        os.close(self._home)
+
+    def due(self, *, asked: bool = False) -> bool:
+        """Say whether it is time to search again; `asked` when something new was seen."""
+        pause = self._cost / _ASKED_SHARE if asked else max(_SHORTEST_S, self._cost / _SHARE)
+        return time.monotonic() - self._last >= pause
+
+    def search(self) -> None:
+        """Look for all namespaces anew."""
+        start, self.searched_ns = time.thread_time(), time.monotonic_ns()
+        doors = {self.home: self._home_path}
+        for path in self._bound():
+            self._add(doors, path)
+        for name in os.listdir(self._proc):
+            if name.isdecimal():
+                self._add(doors, f"{self._proc}/{name}/ns/net")
+        self.doors = doors
+        self._last, self._cost = time.monotonic(), time.thread_time() - start
+
+    @staticmethod
+    def _add(doors: dict[int, str], path: str) -> None:
+        try:
+            doors.setdefault(os.stat(path).st_ino, path)  # noqa: PTH116 (half the cost)
+        except OSError:
+            return  # it ended, or this process may not look at it
+
+    def _bound(self) -> Iterator[str]:
+        """Yield the files that namespaces are bound to: `ip netns`, Docker, CNI."""
+        try:
+            lines = Path(self._proc, "self/mountinfo").read_text("utf-8", "replace").splitlines()
+        except OSError:
+            return
+        for line in lines:
+            # 36 35 0:4 net:[4026532247] /run/netns/blue rw … - nsfs nsfs rw (proc(5))
+            fields = line.split(" ", 5)
+            if fields[3].startswith("net:["):
+                yield fields[4].replace("\\040", " ")
+
+    @contextmanager
+    def inside(self, inum: int) -> Iterator[None]:
+        """Be in namespace `inum` for a while.
+
+        Raises:
+            OSError: it is gone, or entering is not allowed (CAP_SYS_ADMIN).
+        """
+        if inum == self.home:
+            yield
+            return
+        path = self.doors[inum]
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if os.fstat(descriptor).st_ino != inum:
+                raise ProcessLookupError(f"{path} is another namespace now")
+            _enter(descriptor, path)
+        finally:
+            os.close(descriptor)
+        try:
+            yield
+        finally:
+            _enter(self._home, self._home_path)

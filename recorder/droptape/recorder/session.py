@@ -1,0 +1,196 @@
+"""One recording, from the first probe to the sealed folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+from droptape.bpf import client
+from droptape.bpf.client import Loaded
+from droptape.bpf.kinds import all_kinds
+from droptape.format.manifest import Manifest
+from droptape.format.schema import Table
+from droptape.format.tables import LOSSES, TABLES, TOTALS
+
+from .counts import Counts
+from .explain import Explainer
+from .feed import Feed
+from .host import SteadyOffset, clock_pair, host
+from .kallsyms import Symbols
+from .live import LivePrinter
+from .options import Options
+from .recovery import recover_siblings
+from .sampling.sampler import Sampler
+from .scan import OwnerScan
+from .status import StatusLine
+from .stopping import Stopper, find_program
+from .store import Store
+from .version import version
+
+_IDLE_WAIT_S, _BUSY_WAIT_S = 0.1, 0.01
+_BUSY_FILL = 0.05
+_CLOCK_EVERY_S = 60.0
+
+
+@dataclass(slots=True)
+class Ended:
+    """How a recording ended: rows per table, events lost, seconds, exit code."""
+
+    folder: Path
+    rows: dict[str, int]
+    lost: int
+    seconds: float
+    code: int
+
+
+def record(options: Options) -> Ended:
+    """Record as `options` say until something asks to stop.
+
+    Raises:
+        DroptapeError: the recording could not begin; nothing is left behind.
+    """
+    find_program(options.command)
+    Store.check(options.output)
+    with Stopper(options.duration_s) as stopper:
+        loaded = client.load(options.events, record_benign=options.include_benign, btf=options.btf)
+        try:
+            return _Session(options, loaded).run(stopper)
+        finally:
+            loaded.close()
+
+
+class _Session:
+    """The loop and what it works with."""
+
+    def __init__(self, options: Options, loaded: Loaded) -> None:
+        kinds, enums = all_kinds(), loaded.enums()
+        self._options = options
+        self._loaded = loaded
+        self._started = time.monotonic()
+        tables: list[Table] = [kinds[name].table.with_enums(enums) for name in loaded.kinds]
+        clock = clock_pair()
+        manifest = Manifest(
+            recording_id=str(uuid.uuid4()),
+            host=host(),
+            started_ns=clock.wall_ns,
+            tables={},
+            options=options.to_json(),
+            recorder_version=version(),
+            probes=loaded.probes,
+            clocks=[clock],
+        )
+        self._store = Store.create(
+            options.output,
+            manifest,
+            {t.name: t for t in tables} | TABLES,
+            rotate_bytes=options.rotate_bytes,
+            rotate_seconds=options.rotate_s,
+        )
+        self._wall_offset_ns = SteadyOffset()
+        self._scan = OwnerScan(loaded)
+        self._feed = Feed(loaded, tables, self._scan, self._store)
+        self._counts = Counts(loaded, tables)
+        self._explainer = Explainer(self._store)
+        self._feed.watchers.append(self._explainer.watch)
+        self._sampler = Sampler(loaded, self._explainer.watch)
+        self._feed.watchers.append(self._sampler.watch)
+        self._symbols = Symbols.load()
+        self._status = StatusLine(sys.stderr)
+        self._live: LivePrinter | None = None
+        if options.live:
+            self._live = LivePrinter(sys.stdout, self._symbols.text)
+            self._feed.watchers.append(self._live.watch)
+            self._status.enabled = False
+        self._rows = dict.fromkeys(loaded.kinds, 0)
+        self._feed.watchers.append(self._count_rows)
+        self._clock_due = self._started + _CLOCK_EVERY_S
+
+    def _count_rows(self, table: Table, records: object, wall_offset_ns: int) -> None:
+        self._rows[table.name] += len(records)  # type: ignore[arg-type]
+
+    def run(self, stopper: Stopper) -> Ended:
+        """Record until `stopper` says why to stop, then seal everything."""
+        try:
+            self._scan.run_if_due()
+            self._sampler.start()
+            if self._options.ready_fd is not None:
+                os.write(self._options.ready_fd, b"ready\n")
+            stopper.start(self._options.command)
+            self._explainer.write_fixed(self._loaded, self._symbols)
+            Thread(target=recover_siblings, args=(self._store.path.parent,), daemon=True).start()
+            self._loop(stopper)
+        finally:
+            self._finish(stopper.reason or "an error")
+        return Ended(
+            self._options.output,
+            self._rows,
+            sum(sum(causes.values()) for causes in self._counts.lost.values()),
+            time.monotonic() - self._started,
+            stopper.exit_code(),
+        )
+
+    def _loop(self, stopper: Stopper) -> None:
+        second, wait = time.monotonic(), _IDLE_WAIT_S
+        while not stopper.reason:
+            stopper.wait(wait)
+            fill = self._feed.drain(self._wall_offset_ns())
+            if self._live:
+                self._live.flush()
+            wait = _BUSY_WAIT_S if fill > _BUSY_FILL else _IDLE_WAIT_S
+            if time.monotonic() - second >= 1:
+                second = time.monotonic()
+                self._every_second()
+
+    def _every_second(self) -> None:
+        self._scan.run_if_due()
+        self._take_counts()
+        self._sampler.deliver(self._store, self._wall_offset_ns())
+        self._explainer.look_up()
+        self._explainer.write()
+        if time.monotonic() >= self._clock_due:
+            self._clock_due += _CLOCK_EVERY_S
+            self._add_clock()
+        self._store.tick(time.monotonic())
+        self._status.update(
+            {name: self._counts.events.get(name, 0) for name in self._loaded.kinds},
+            sum(sum(causes.values()) for causes in self._counts.lost.values()),
+            self._store.bytes,
+            self._store.trouble,
+        )
+
+    def _add_clock(self) -> None:
+        with self._store.update() as manifest:
+            manifest.clocks.append(clock_pair())
+
+    def _take_counts(self) -> None:
+        offset = self._wall_offset_ns()
+        self._store.append(TOTALS.name, self._counts.totals(), offset)
+        losses = self._counts.losses()
+        if len(losses):
+            self._store.append(LOSSES.name, losses, offset)
+            with self._store.update() as manifest:
+                for kind, causes in self._counts.lost.items():
+                    manifest.losses.setdefault(kind, {}).update(causes)
+
+    def _finish(self, reason: str) -> None:
+        """Detach first, so that the rows and the totals that follow are the same events."""
+        self._sampler.stop()
+        for name in [n for n in self._loaded.fds if n.startswith("link:")]:
+            os.close(self._loaded.fds.pop(name))
+        while self._feed.drain(self._wall_offset_ns()) > 0:
+            continue
+        self._take_counts()
+        self._sampler.deliver(self._store, self._wall_offset_ns())
+        self._explainer.look_up()
+        self._explainer.write(now=True)
+        self._add_clock()
+        if self._live:
+            self._live.flush(end=True)
+        self._status.clear()
+        self._store.close(reason)
+        self._feed.close()

@@ -1,0 +1,105 @@
+"""When to stop: signals, the duration, and the end of a command."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from types import FrameType, TracebackType
+
+from .options import UsageError
+
+_KILL_AFTER_S = 5.0
+
+
+def find_program(command: Sequence[str]) -> None:
+    """Raise UsageError unless the program of `command` can be started."""
+    if command and shutil.which(command[0]) is None:
+        raise UsageError(f"the command {command[0]!r} is not there or cannot be run")
+
+
+class Stopper:
+    """Waits, and says why to stop.
+
+    While it is entered, SIGINT and SIGTERM only ask for a stop, and every signal ends a wait.
+
+    Attributes:
+        reason: why the recording ends, or "" while it goes on.
+    """
+
+    def __init__(self, duration_s: float | None) -> None:
+        self.reason = ""
+        self._duration = duration_s
+        self._end: float | None = None
+        self._command: subprocess.Popen[bytes] | None = None
+        self._previous: dict[int, object] = {}
+        self._reader, self._writer = socket.socketpair()
+
+    def __enter__(self) -> Stopper:
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._old_wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._previous[number] = signal.signal(number, self._asked)
+        self._previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        signal.set_wakeup_fd(self._old_wakeup)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._reader.close()
+        self._writer.close()
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        if self.reason and self._command and self._command.poll() is None:
+            self._command.send_signal(number)
+        self.reason = self.reason or signal.Signals(number).name
+        if number == signal.SIGTERM and self._command:
+            self._command.terminate()
+
+    def start(self, command: Sequence[str]) -> None:
+        """The probes are live: start the clock, and `command` if there is one."""
+        if self._duration is not None:
+            self._end = time.monotonic() + self._duration
+        if command:
+            try:
+                self._command = subprocess.Popen(command)
+            except OSError as exc:
+                raise UsageError(f"cannot run {command[0]!r}: {exc.strerror}") from exc
+
+    def wait(self, seconds: float) -> None:
+        """Wait at most `seconds`, less when a signal comes or the end is near."""
+        if self._end is not None:
+            seconds = min(seconds, max(0.0, self._end - time.monotonic()))
+        if not self.reason and select.select([self._reader], [], [], seconds)[0]:
+            with contextlib.suppress(BlockingIOError):
+                self._reader.recv(4096)
+        if self.reason:
+            return
+        if self._command is not None and self._command.poll() is not None:
+            self.reason = "the command ended"
+        elif self._end is not None and time.monotonic() >= self._end:
+            self.reason = "the duration ended"
+
+    def exit_code(self) -> int:
+        """Wait for the command, if there is one; return the code to exit with."""
+        if self._command is None:
+            return 0
+        if self.reason == "SIGTERM":
+            try:
+                self._command.wait(_KILL_AFTER_S)
+            except subprocess.TimeoutExpired:
+                self._command.kill()
+        code = self._command.wait()
+        return 128 - code if code < 0 else code

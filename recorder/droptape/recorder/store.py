@@ -1,0 +1,314 @@
+"""The folder of a recording while it is being written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from droptape.format.decode import Records, rows_to_arrow
+from droptape.format.errors import DroptapeError
+from droptape.format.journal import JournalWriter, record_frame
+from droptape.format.layout import MANIFEST, stem
+from droptape.format.manifest import Manifest
+from droptape.format.schema import Table
+from droptape.format.tables import LOSSES
+
+from .backlog import Backlog, Batch, LostRows, events_of
+from .jobs import DictionaryJob, Job, SaveJob, SealJob
+from .ledger import Ledger
+from .lock import FolderLock
+from .worker import Worker
+
+ROTATE_BYTES = 64 << 20
+ROTATE_SECONDS = 60.0
+MEMORY_BYTES = 64 << 20
+_RETRY_SECONDS = 1.0
+
+
+class StoreError(DroptapeError):
+    """The folder of a recording cannot be made."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A journal that is being appended to, and when (time.monotonic) it was opened."""
+
+    writer: JournalWriter
+    since: float
+
+
+class Store:
+    """A recording that grows.
+
+    All methods belong to one thread, the recorder's loop; none of them waits for an fsync but
+    `create` and `close`. Sealing and the manifest are the work of one thread of its own.
+
+    Attributes:
+        path: the folder.
+        lost: events that a full disk made `append` drop, so far.
+    """
+
+    def __init__(
+        self,
+        lock: FolderLock,
+        ledger: Ledger,
+        tables: Mapping[str, Table],
+        rotate_bytes: int,
+        rotate_seconds: float,
+        memory_bytes: int,
+    ) -> None:
+        """Use `Store.create`."""
+        self.path = ledger.folder
+        self._ledger = ledger
+        self._lock = lock
+        self._tables = dict(tables)
+        self._rotate_bytes = rotate_bytes
+        self._rotate_seconds = rotate_seconds
+        self._open: dict[str, _Open] = {}
+        self._sequence: dict[str, int] = {}
+        self._backlog = Backlog(memory_bytes)
+        self._lost = LostRows()
+        self._offset = 0
+        self.lost = 0
+        self._refusal = ""
+        self._retry_at = 0.0
+        self._checked_at = 0.0
+        self._gone = False
+        self._closed = False
+        self._unsent: deque[Job] = deque()
+        self._worker = Worker(ledger)
+
+    @staticmethod
+    def check(path: Path) -> None:
+        """Raise StoreError when `create` could not make `path`; changes nothing."""
+        parent = path.parent
+        if os.path.lexists(path):
+            raise StoreError(f"{path} exists already: name a new folder")
+        if not parent.is_dir():
+            raise StoreError(f"{path} cannot be made: {parent} is not a folder")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise StoreError(f"{path} cannot be made: {parent} is not writable")
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        manifest: Manifest,
+        tables: Mapping[str, Table],
+        *,
+        rotate_bytes: int = ROTATE_BYTES,
+        rotate_seconds: float = ROTATE_SECONDS,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> Store:
+        """Make the folder of a recording, lock it, and write its first manifest.
+
+        Args:
+            path: must not exist; its parent must.
+            manifest: what is known at the start; its `tables` are set to `tables`. From here on
+                change it through `update` only.
+            tables: every table that will be written, enums filled in; one is LOSSES.
+            rotate_bytes: size of a journal that makes `tick` seal it.
+            rotate_seconds: age of a journal that makes `tick` seal it.
+            memory_bytes: what is kept in memory while the disk is full, compressed.
+
+        Raises:
+            StoreError: the folder cannot be made; nothing is left of it.
+        """
+        cls.check(path)
+        try:
+            path.mkdir(mode=0o750)
+        except OSError as exc:
+            raise StoreError(f"{path} cannot be made: {exc.strerror}") from exc
+        manifest.tables = dict(tables)
+        ledger = Ledger(path, manifest)
+        try:
+            lock = FolderLock(path)
+            ledger.save()
+        except OSError as exc:
+            shutil.rmtree(path, ignore_errors=True)
+            raise StoreError(f"{path} cannot be written: {exc.strerror}") from exc
+        return cls(lock, ledger, tables, rotate_bytes, rotate_seconds, memory_bytes)
+
+    @property
+    def trouble(self) -> str:
+        """What goes wrong now, in one sentence, or ""."""
+        if self._closed:
+            return self._refusal
+        if self._gone:
+            return f"{self.path} was deleted or moved: nothing more is recorded"
+        if self._refusal:
+            held = self._backlog.bytes / 1e6
+            return f"{self._refusal}; {held:.0f} MB kept in memory until there is room"
+        return self._worker.trouble
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on disk: sealed segments and open journals."""
+        with self._ledger.change(quiet=True) as manifest:
+            sealed = sum(segment.bytes for segment in manifest.segments)
+        return sealed + sum(item.writer.bytes for item in self._open.values())
+
+    def update(self) -> AbstractContextManager[Manifest]:
+        """Give the manifest to be changed, in a `with` block; it is written soon after."""
+        return self._ledger.change()
+
+    def append(self, table: str, records: Records, wall_offset_ns: int) -> None:
+        """Append `records` (shape (rows,), dtype of `table`) to the journal of `table`.
+
+        When this returns the rows are in the journal, which survives the end of this process; or
+        the disk refused, and they are in memory; or they did not fit there either, and are counted
+        as lost to a full disk. `trouble` says which. Never raises OSError.
+        """
+        if not len(records):
+            return
+        self._offset = wall_offset_ns
+        self._flush()
+        batch = Batch(table, record_frame(records, wall_offset_ns), len(records))
+        if not self._backlog and self._write(batch):
+            return
+        declared = self._tables[table]
+        batch.events, batch.mono_ns = events_of(records), time.monotonic_ns()
+        if not self._backlog.hold(batch, declared.role):
+            self._lost.add(declared, records)
+            self._count_lost(batch)
+
+    def write_dictionary(self, table: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> None:
+        """Write `rows` as one more file of a dictionary table, in the background.
+
+        Args:
+            table: a table of role ``dictionary``.
+            rows: mappings by column name (`rows_to_arrow`), or columns of its `arrow_schema`.
+        """
+        declared = self._tables[table]
+        data = rows if isinstance(rows, pa.Table) else rows_to_arrow(declared, rows)
+        if not data.num_rows:
+            return
+        target = self._next(table, ".parquet")
+        self._sequence[table] = self._sequence.get(table, 0) + 1
+        self._unsent.append(DictionaryJob(self._ledger, declared, target, data))
+        self._send()
+
+    def tick(self, now: float | None = None) -> None:
+        """Do what is due: rotate, try again what failed, save the manifest.
+
+        Args:
+            now: seconds as time.monotonic() gives them, which is the default.
+        """
+        now = time.monotonic() if now is None else now
+        self._flush()
+        for table, item in list(self._open.items()):
+            full = item.writer.bytes >= self._rotate_bytes
+            if full or now - item.since >= self._rotate_seconds:
+                self._rotate(table)
+        self._send()
+        if now - self._checked_at >= _RETRY_SECONDS:
+            self._checked_at = now
+            self._worker.retry()
+            self._gone = not self._lock.intact()
+            if self._ledger.dirty:
+                self._worker.submit(SaveJob(self._ledger))
+
+    def close(self, ended_by: str) -> None:
+        """Seal everything and complete the manifest; may take seconds.
+
+        What cannot be written stays as a journal and is noted; `trouble` then says so. Never
+        raises OSError.
+
+        Args:
+            ended_by: why the recording ends, for its readers.
+        """
+        if self._closed:
+            return
+        self._retry_at = 0.0
+        self._flush()
+        for batch in self._backlog.drain():
+            self._lost.put(batch.table, batch.mono_ns, batch.events)
+            self._count_lost(batch)
+        self._write_losses()
+        for table in list(self._open):
+            self._rotate(table)
+        failures = self._worker.close(self._unsent)
+        with self._ledger.change() as manifest:
+            manifest.state = "complete"
+            manifest.ended_ns = time.time_ns()
+            manifest.ended_by = ended_by
+            manifest.notes.extend(failures)
+        self._refusal = "; ".join(failures)
+        try:
+            self._ledger.save()
+        except OSError as exc:
+            self._refusal = f"{self.path / MANIFEST} was not written: {exc.strerror or exc}"
+        self._closed = True
+        self._lock.release()
+
+    def _count_lost(self, batch: Batch) -> None:
+        self.lost += batch.events
+        with self._ledger.change() as manifest:
+            causes = manifest.losses.setdefault(batch.table, {})
+            causes["disk_full"] = causes.get("disk_full", 0) + batch.events
+
+    def _write_losses(self) -> bool:
+        """Put what was dropped into the table of losses; False when the disk refuses."""
+        if not self._lost:
+            return True
+        rows = self._lost.records()
+        written = self._write(Batch(LOSSES.name, record_frame(rows, self._offset), len(rows)))
+        if written:
+            self._lost.clear()
+        return written
+
+    def _next(self, table: str, ending: str) -> Path:
+        sequence = self._sequence.get(table, 0) + 1
+        return self.path / table / (stem(sequence, time.time_ns()) + ending)
+
+    def _journal(self, table: str) -> JournalWriter:
+        item = self._open.get(table)
+        if item is None:
+            path = self._next(table, ".journal")
+            path.parent.mkdir(mode=0o750, exist_ok=True)
+            writer = JournalWriter(path, self._tables[table])
+            item = self._open[table] = _Open(writer, time.monotonic())
+            self._sequence[table] = self._sequence.get(table, 0) + 1
+        return item.writer
+
+    def _write(self, batch: Batch) -> bool:
+        """Append to the journal; False, and a time to try again, when the disk refuses."""
+        try:
+            self._journal(batch.table).append_frame(batch.frame, batch.rows)
+        except OSError as exc:
+            self._refusal = f"{self.path}: {exc.strerror or exc}"
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
+            item = self._open.get(batch.table)
+            if item is not None and item.writer.torn:
+                self._rotate(batch.table)
+            return False
+        return True
+
+    def _flush(self) -> None:
+        """Write what waits in memory, if the disk takes it again."""
+        if not self._refusal or time.monotonic() < self._retry_at:
+            return
+        for batch in self._backlog.drain():
+            if not self._write(batch):
+                return
+        if not self._write_losses():
+            return
+        self._refusal = ""
+
+    def _rotate(self, table: str) -> None:
+        item = self._open.pop(table)
+        item.writer.close()
+        self._unsent.append(SealJob(self._ledger, item.writer.path))
+
+    def _send(self) -> None:
+        while self._unsent and self._worker.submit(self._unsent[0]):
+            self._unsent.popleft()

@@ -1,0 +1,132 @@
+"""The one background thread of a store."""
+
+from __future__ import annotations
+
+import ctypes
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import pyarrow as pa
+
+from .jobs import Job
+from .ledger import Ledger
+
+_RETRY_SECONDS = 5.0
+
+
+def _give_back_memory() -> None:
+    """Return to the system what sealing used.
+
+    The allocator keeps it otherwise: some 100 MB for the rest of a recording that is idle after a
+    burst.
+    """
+    if _malloc_trim is not None:
+        _malloc_trim(0)
+
+
+def _find_malloc_trim() -> Callable[[int], int] | None:
+    try:
+        return ctypes.CDLL(None).malloc_trim  # malloc_trim(3), glibc only
+    except AttributeError:
+        return None
+
+
+_malloc_trim = _find_malloc_trim()
+
+
+class Worker:
+    """Runs jobs one after the other, and again later when the disk refused.
+
+    A job that fails in another way is given up and noted in the manifest: its journal stays, is
+    readable, and the next recovery tries again. The thread itself never ends before `close`.
+    """
+
+    def __init__(self, ledger: Ledger, waiting: int = 8) -> None:
+        """Start the thread; at most `waiting` jobs wait, so that work cannot pile up unseen."""
+        # Arrow's own allocator keeps twice as much, and cannot be told to give it back.
+        pa.set_memory_pool(pa.system_memory_pool())
+        self._ledger = ledger
+        self._queue: queue.Queue[Job | None] = queue.Queue(waiting)
+        self._refused: list[tuple[Job, float]] = []
+        self._lock = threading.Lock()
+        self._trouble: dict[str, str] = {}
+        self._thread = threading.Thread(target=self._work, name="seal", daemon=True)
+        self._thread.start()
+
+    @property
+    def trouble(self) -> str:
+        """What does not work now, or ""."""
+        with self._lock:
+            if not self._thread.is_alive():
+                return "the sealing thread has ended"
+            return next(iter(self._trouble.values()), "")
+
+    def submit(self, job: Job) -> bool:
+        """Queue `job`; False when too much is waiting already: ask again later."""
+        try:
+            self._queue.put_nowait(job)
+        except queue.Full:
+            return False
+        return True
+
+    def retry(self) -> None:
+        """Queue again what the disk refused a while ago."""
+        now = time.monotonic()
+        with self._lock:
+            due = [job for job, since in self._refused if now - since >= _RETRY_SECONDS]
+            self._refused = [item for item in self._refused if item[0] not in due]
+        for job in due:
+            if not self.submit(job):
+                with self._lock:
+                    self._refused.append((job, now))
+
+    def close(self, last: Iterable[Job] = ()) -> list[str]:
+        """Finish all that waits and `last`, try once more what was refused, and end the thread.
+
+        Returns:
+            What is still not done, one sentence each.
+        """
+        for job in last:
+            self._put(job)
+        self._put(None)
+        self._thread.join()
+        refused, self._refused = self._refused, []
+        for job, _ in refused:
+            self._run(job)
+        return [
+            f"{job.name} was not written: {self._trouble[job.name]}" for job, _ in self._refused
+        ]
+
+    def _put(self, job: Job | None) -> None:
+        while self._thread.is_alive():
+            try:
+                self._queue.put(job, timeout=1)
+            except queue.Full:
+                continue
+            return
+        if job is not None:
+            self._run(job)
+
+    def _work(self) -> None:
+        while (job := self._queue.get()) is not None:
+            self._run(job)
+            if self._queue.empty():
+                _give_back_memory()
+
+    def _run(self, job: Job) -> None:
+        try:
+            job.run()
+        except OSError as exc:
+            with self._lock:
+                if all(other.name != job.name for other, _ in self._refused):
+                    self._refused.append((job, time.monotonic()))
+                self._trouble[job.name] = exc.strerror or str(exc)
+        except Exception as exc:  # noqa: BLE001 - a bug must not end the thread: others still work
+            self._ledger.note(f"{job.name} was not sealed: {exc!r}")
+            with self._lock:
+                self._trouble[job.name] = f"{job.name} was not sealed: {exc!r}"
+        else:
+            with self._lock:
+                self._trouble.pop(job.name, None)
