@@ -1,0 +1,119 @@
+"""What the commands share: arguments, and writing an answer in the format that was asked for."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, get_type_hints
+
+import duckdb
+import pyarrow as pa
+import typer
+from rich.console import Console
+
+from droptape.analyze.errors import OutputClosed
+from droptape.analyze.output import Format, destination, write, write_json
+from droptape.analyze.recording import Recording, open_recording
+
+Recordings = Annotated[
+    list[str],
+    typer.Argument(metavar="REC...", help="Folders of recordings, or globs.", show_default=False),
+]
+By = Annotated[str, typer.Option("--by", metavar="COLUMNS")]
+TableOption = Annotated[
+    str | None, typer.Option("--table", metavar="TABLE", help="Ask this table only.")
+]
+Benign = Annotated[
+    bool, typer.Option("--include-benign", help="Also count drops that healthy systems have.")
+]
+FormatOption = Annotated[
+    Format, typer.Option("--format", "-f", help="How to write the answer.", show_default=True)
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Write to FILE, whole or not at all."),
+]
+P = ParamSpec("P")
+_WIDE = 160
+"""Columns when the output is no terminal: nothing is cut off that a later reader might need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command found.
+
+    Attributes:
+        rows: for every format.
+        show: prints it for people, instead of a table of `rows`.
+        json: what ``--format json`` writes, instead of `rows`.
+    """
+
+    rows: pa.Table | pa.RecordBatchReader
+    show: Callable[[Console], None] | None = None
+    json: Any = None
+
+
+def warn(problems: list[str]) -> None:
+    """Say on standard error which files could not be read."""
+    for problem in problems:
+        print(f"droptape: warning: {problem}", file=sys.stderr)
+
+
+@contextmanager
+def opened(paths: list[str]) -> Iterator[Recording]:
+    """Open recordings for a command: warn of what cannot be read, make errors readable."""
+    with open_recording(*paths) as rec:
+        warn([str(problem) for problem in rec.problems])
+        try:
+            yield rec
+        except duckdb.Error as exc:
+            raise rec.explain(exc) from exc
+
+
+def deliver(answer: Answer, form: Format, output: Path | None) -> None:
+    """Write `answer` in `form`; OutputClosed when nobody reads any more."""
+    try:
+        _deliver(answer, form, output)
+        sys.stdout.flush()
+    except BrokenPipeError as exc:
+        raise OutputClosed from exc
+
+
+def _deliver(answer: Answer, form: Format, output: Path | None) -> None:
+    if form is Format.TABLE and answer.show is not None:
+        with destination(output) as out:
+            terminal = output is None and sys.stdout.isatty()
+            answer.show(Console(file=out, width=None if terminal else _WIDE, highlight=False))
+    elif form is Format.JSON and answer.json is not None:
+        write_json(answer.json, output)
+    else:
+        rows = answer.rows
+        write(rows.to_reader() if isinstance(rows, pa.Table) else rows, form, output)
+
+
+def listing(command: Callable[P, Answer]) -> Callable[P, None]:
+    """Give a command that returns an `Answer` the options ``--format`` and ``-o``."""
+    hints = get_type_hints(command, include_extras=True)
+    signature = inspect.signature(command)
+    options = {"format": (FormatOption, Format.TABLE), "output": (OutputOption, None)}
+    own = [p.replace(annotation=hints[p.name]) for p in signature.parameters.values()]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+        for name, (hint, default) in options.items()
+    ]
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        form, output = kwargs.pop("format"), kwargs.pop("output")
+        deliver(command(*args, **kwargs), Format(form), Path(str(output)) if output else None)
+
+    shown = signature.replace(parameters=[*own, *added], return_annotation=None)
+    setattr(run, "__signature__", shown)  # noqa: B010 (a function has no such attribute to mypy)
+    run.__annotations__ = {p.name: p.annotation for p in (*own, *added)}
+    del run.__wrapped__  # type: ignore[attr-defined]
+    return run

@@ -1,0 +1,41 @@
+"""droptape query."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from droptape.analyze.client import Client
+from droptape.analyze.output import Format
+from droptape.analyze.render.explain import plan
+
+from ._listing import Answer, FormatOption, OutputOption, Recordings, deliver, warn
+
+
+def query(
+    recordings: Recordings,
+    sql: Annotated[
+        str, typer.Argument(metavar="SQL", help="One SELECT; - reads it from standard input.")
+    ],
+    format: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0.001, help="Stop after this long.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Memory before spilling to disk, as 2GB.")
+    ] = None,
+) -> None:
+    """Ask in SQL. Every table of the recording is a view; SHOW TABLES and DESCRIBE list them.
+
+    The query can read nothing but the recording, and write nothing.
+
+    Example: [bold]droptape query REC "SELECT reason, sum(weight) FROM drops GROUP BY ALL"[/bold]
+    """
+    text = sys.stdin.read() if sql == "-" else sql
+    with Client(recordings, memory_limit=memory) as client:
+        warn(client.problems)
+        with client.ask(text, timeout) as reader:
+            deliver(Answer(reader, plan(reader)), format, output)

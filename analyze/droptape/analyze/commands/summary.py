@@ -1,0 +1,29 @@
+"""droptape summary."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from droptape.analyze.render.summary import show
+
+from ._listing import Answer, Recordings, listing, opened
+
+
+@listing
+def summary(recordings: Recordings) -> Answer:
+    """Show the answer in one screen: what happened, why, to whom, since when, what is lost.
+
+    The formats csv, ndjson, markdown and parquet hold the causes; json holds everything.
+
+    Example: [bold]droptape summary droptape-web1-20261121T075348Z[/bold]
+    """
+    with opened(recordings) as rec:
+        found = rec.summary()
+    schema = pa.schema(
+        [(n, pa.string()) for n in ("kind", "cause", "function")]
+        + [("events", pa.int64()), ("share", pa.float64())]
+        + [(n, pa.timestamp("ns")) for n in ("since", "until")]
+    )
+    rows = [row | {"since": row["since_ns"], "until": row["until_ns"]} for row in found.causes]
+    table = pa.Table.from_pylist(rows, schema)
+    return Answer(table, lambda console: show(console, found), found.to_json())

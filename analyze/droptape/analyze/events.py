@@ -1,0 +1,100 @@
+"""The view `events`: all event tables as one, with the columns that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import duckdb
+
+from droptape.format.types import ViewColumn
+
+from .engine import literal, name
+from .views import RECORDING, View
+
+NAME = "events"
+
+_OWN = (
+    ViewColumn("kind", "", "VARCHAR", "the table that holds the event"),
+    ViewColumn("cause", "", "VARCHAR", "why: the reason, kind, event or direction in that table"),
+    ViewColumn(
+        "amount", "", "BIGINT",
+        "what the row adds to the exact total: its weight, for retransmits times its segments",
+    ),
+    ViewColumn("port", "", "INTEGER", "the service's: the listener's, else the lower of the two"),
+)  # fmt: skip
+
+_SHARED = (
+    ("ts", "TIMESTAMP_NS"), ("mono_ns", "BIGINT"), ("benign", "BOOLEAN"), ("function", "VARCHAR"),
+    ("offset", "BIGINT"), ("module", "VARCHAR"), ("netns", "BIGINT"), ("netns_name", "VARCHAR"),
+    ("ip_version", "SMALLINT"), ("protocol", "VARCHAR"), ("saddr", "VARCHAR"), ("sport", "INTEGER"),
+    ("daddr", "VARCHAR"), ("dport", "INTEGER"), ("ifname", "VARCHAR"), ("state", "VARCHAR"),
+    ("owner_pid", "BIGINT"), ("owner_comm", "VARCHAR"), ("owner_source", "VARCHAR"),
+    ("cgroup", "VARCHAR"), ("container", "VARCHAR"), ("uid", "BIGINT"), ("cpu", "INTEGER"),
+    ("weight", "BIGINT"),
+)  # fmt: skip
+
+
+def amount(columns: frozenset[str]) -> str:
+    """Return the SQL of what one row adds to the totals of its table."""
+    factors = [c for c in ("weight", "segments") if c in columns]
+    if factors:
+        return " * ".join(factors)
+    return "events" if "events" in columns else "1"
+
+
+def port(columns: frozenset[str]) -> str:
+    """Return the SQL of the service's port.
+
+    Clients take ports from the upper range, so without a listener the lower one is the service's.
+    """
+    if "lport" in columns:
+        return "lport"
+    if {"sport", "dport"} <= columns:
+        return "nullif(least(sport, dport), 0)"
+    return "NULL::INTEGER"
+
+
+def create(connection: duckdb.DuckDBPyConnection, views: Mapping[str, View]) -> View:
+    """Create the view in ``main`` and ``raw``; return its description."""
+    for schema in ("raw", "main"):
+        parts = [
+            _select(schema, view)
+            for view in views.values()
+            if view.table is not None and view.table.role == "events"
+        ]
+        connection.execute(f"CREATE VIEW {schema}.{NAME} AS {' UNION ALL '.join(parts) or _none()}")
+    docs = {c.name: c.doc for v in views.values() for c in v.columns}
+    shared = tuple(ViewColumn(n, "", t, docs.get(n, "")) for n, t in _SHARED)
+    first, rest = shared[:2], shared[2:]
+    doc = "All events of all kinds, with the columns that they share."
+    return View(NAME, doc, (*first, *_OWN, *rest, RECORDING), None)
+
+
+def _select(schema: str, view: View) -> str:
+    columns = frozenset(c.name for c in view.columns)
+    cause = view.table.cause if view.table is not None else ""
+    own = (
+        f"{literal(view.name)} AS kind",
+        f"{name(cause) if cause in columns else 'NULL'}::VARCHAR AS cause",
+        f"({amount(columns)})::BIGINT AS amount",
+        f"{port(columns)} AS port",
+    )
+    shared = [_column(schema, n, t, n in columns) for n, t in _SHARED]
+    picked = ", ".join((*shared[:2], *own, *shared[2:], "recording"))
+    return f"SELECT {picked} FROM {schema}.{name(view.name)}"
+
+
+def _column(schema: str, column: str, sql_type: str, present: bool) -> str:
+    if present:
+        return name(column)
+    if column == "benign":
+        return "false AS benign"
+    if schema == "raw" and column in ("saddr", "daddr"):
+        sql_type = "BLOB"
+    return f"NULL::{sql_type} AS {name(column)}"
+
+
+def _none() -> str:
+    own = ", ".join(f"NULL::{c.type} AS {c.name}" for c in (*_OWN, RECORDING))
+    shared = ", ".join(f"NULL::{t} AS {name(n)}" for n, t in _SHARED)
+    return f"SELECT {shared}, {own} WHERE false"

@@ -1,0 +1,170 @@
+"""What a recording is: where, when, by what, and how complete."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from droptape.format.manifest import Host, Probe
+
+from .engine import literal, name
+from .source import Source, State
+
+if TYPE_CHECKING:
+    from .recording import Recording
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """One table of one recording.
+
+    Attributes:
+        rows: all rows; `journal_rows` of them are not sealed yet.
+        files: sealed files.
+        bytes: on disk.
+        first_ns: time of the first row, ns since 1970 (UTC); None without rows or times.
+        last_ns: time of the last row.
+    """
+
+    name: str
+    doc: str
+    role: str
+    rows: int
+    journal_rows: int
+    files: int
+    bytes: int
+    first_ns: int | None
+    last_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingInfo:
+    """One recording. Times are ns since 1970 (UTC)."""
+
+    name: str
+    path: str
+    id: str
+    state: State
+    completeness: str
+    host: Host | None
+    recorder_version: str
+    started_ns: int | None
+    ended_ns: int | None
+    ended_by: str
+    options: dict[str, Any]
+    probes: list[Probe]
+    losses: dict[str, dict[str, int]]
+    notes: list[str]
+    tables: list[TableInfo]
+
+    @property
+    def seconds(self) -> float:
+        """How long it is; 0 when unknown."""
+        if self.started_ns is None or self.ended_ns is None:
+            return 0.0
+        return max(self.ended_ns - self.started_ns, 0) / 1e9
+
+    @property
+    def missing_probes(self) -> list[Probe]:
+        """Hooks that were not live, each with the reason in `note`."""
+        return [probe for probe in self.probes if not probe.attached]
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """The opened recordings and what of them could not be read."""
+
+    recordings: list[RecordingInfo]
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """Earliest start and latest end, ns since 1970 (UTC); (0, 0) when nothing is known."""
+        starts = [r.started_ns for r in self.recordings if r.started_ns is not None]
+        ends = [r.ended_ns for r in self.recordings if r.ended_ns is not None]
+        return min(starts, default=0), max(ends, default=0)
+
+    @property
+    def seconds(self) -> float:
+        """The durations of all recordings added."""
+        return sum(recording.seconds for recording in self.recordings)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        recordings = [asdict(r) | {"seconds": r.seconds} for r in self.recordings]
+        return {"recordings": recordings, "problems": self.problems}
+
+
+def describe(rec: Recording) -> Info:
+    """See `Recording.info`."""
+    return Info(
+        [_one(rec, index, source) for index, source in enumerate(rec.sources)],
+        [str(problem) for problem in rec.problems],
+    )
+
+
+def _one(rec: Recording, index: int, source: Source) -> RecordingInfo:
+    ranges = _time_ranges(rec, index, source)
+    tables = [
+        TableInfo(
+            table,
+            stored.table.doc,
+            stored.table.role,
+            stored.rows,
+            stored.journal_rows,
+            len(stored.sealed),
+            stored.bytes,
+            *ranges.get(table, (None, None)),
+        )
+        for table, stored in source.tables.items()
+    ]
+    manifest = source.manifest
+    firsts = [t.first_ns for t in tables if t.first_ns is not None]
+    lasts = [t.last_ns for t in tables if t.last_ns is not None]
+    started = manifest.started_ns if manifest else min(firsts, default=None)
+    ended = manifest.ended_ns if manifest else None
+    return RecordingInfo(
+        name=source.name,
+        path=str(source.path),
+        id=manifest.recording_id if manifest else "",
+        state=source.state,
+        completeness=completeness(source),
+        host=manifest.host if manifest else None,
+        recorder_version=manifest.recorder_version if manifest else "",
+        started_ns=started,
+        ended_ns=ended if ended is not None else max(lasts, default=started),
+        ended_by=manifest.ended_by if manifest else "",
+        options=dict(manifest.options) if manifest else {},
+        probes=list(manifest.probes) if manifest else [],
+        losses={k: dict(v) for k, v in manifest.losses.items()} if manifest else {},
+        notes=list(manifest.notes) if manifest else [],
+        tables=tables,
+    )
+
+
+def completeness(source: Source) -> str:
+    """Say in words how the recording ended."""
+    rows = source.journal_rows
+    journals = f"{rows:,} rows come from journals that are not sealed" if rows else ""
+    texts = {
+        "complete": "complete: the recorder ended in order",
+        "recovered": "recovered: the recorder did not end in order, a later one sealed the rest",
+        "recording": "still recording",
+        "interrupted": "the recorder did not end in order: it was killed, or the recording was "
+        "copied while it ran",
+        "unknown": "unknown: recording.json is missing or damaged",
+    }
+    return texts[source.state] + (f"; {journals}" if journals else "")
+
+
+def _time_ranges(rec: Recording, index: int, source: Source) -> dict[str, tuple[int, int]]:
+    parts = [
+        f"SELECT {literal(table)} AS name, min(ts_ns) AS first, max(ts_ns) AS last "
+        f"FROM r{index}.{name(table)}"
+        for table, stored in source.tables.items()
+        if stored.rows and "ts_ns" in stored.table.arrow_schema.names
+    ]
+    if not parts:
+        return {}
+    rows = rec.connection.sql(" UNION ALL ".join(parts)).fetchall()
+    return {row[0]: (row[1], row[2]) for row in rows if row[1] is not None}

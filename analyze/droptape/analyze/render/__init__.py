@@ -1,0 +1,1 @@
+"""Showing answers to people: data in, text out."""

@@ -1,0 +1,75 @@
+"""What a recording is, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.text import Text
+
+from droptape.analyze.info import Info, RecordingInfo
+from droptape.analyze.plain import aligned, printable
+
+from .words import duration, offset, size, utc
+
+
+def show(console: Console, info: Info) -> None:
+    """Print `info`."""
+    for number, one in enumerate(info.recordings):
+        if number:
+            console.print()
+        console.print(Text(printable(one.name), "bold"))
+        for label, value in _facts(one):
+            console.print(Text(f"  {label:<10} {printable(value)}"), soft_wrap=True)
+        console.print()
+        for line in _tables(one):
+            console.print(Text(f"  {line}"), soft_wrap=True)
+    if info.problems:
+        console.print()
+    for problem in info.problems:
+        console.print(Text(f"not readable: {printable(problem)}", "bold red"), soft_wrap=True)
+
+
+def _facts(one: RecordingInfo) -> Iterator[tuple[str, str]]:
+    yield "folder", one.path
+    if one.host:
+        host = one.host
+        yield "host", f"{host.name}, {host.os}" if host.os else host.name
+        yield "kernel", f"Linux {host.kernel}, {host.architecture}, {host.cpus} processors"
+    if one.started_ns is not None and one.ended_ns is not None:
+        yield "time", f"{utc(one.started_ns)} to {utc(one.ended_ns)} UTC, {duration(one.seconds)}"
+    ended = f" ({one.ended_by})" if one.ended_by else ""
+    yield "state", one.completeness + ended
+    yield from _losses(one)
+    for number, probe in enumerate(one.probes):
+        how = (
+            probe.mechanism or "live" if probe.attached else f"missing: {probe.note or 'no reason'}"
+        )
+        note = f" ({probe.note})" if probe.attached and probe.note else ""
+        yield "" if number else "probes", f"{probe.name}: {how}{note}"
+    for note in one.notes:
+        yield "note", note
+
+
+def _losses(one: RecordingInfo) -> Iterator[tuple[str, str]]:
+    lost = [
+        f"{count:,} {kind} ({cause.replace('_', ' ')})"
+        for kind, causes in one.losses.items()
+        for cause, count in causes.items()
+        if count
+    ]
+    yield "lost", ", ".join(lost) or "nothing"
+
+
+def _tables(one: RecordingInfo) -> Iterator[str]:
+    start = one.started_ns or 0
+    names = ["table", "rows", "not sealed", "files", "size", "first", "last"]
+    columns: list[list[str]] = [[] for _ in names]
+    for table in one.tables:
+        row = (
+            table.name, f"{table.rows:,}", f"{table.journal_rows:,}", f"{table.files:,}",
+            size(table.bytes), offset(table.first_ns, start), offset(table.last_ns, start),
+        )  # fmt: skip
+        for column, text in zip(columns, row, strict=True):
+            column.append(text)
+    return aligned(names, columns, [False, *[True] * 6], markdown=False)

@@ -1,0 +1,20 @@
+-- To whom it happened: process, service port and container, most affected first.
+-- {limit}: rows at most.
+-- Columns: owner, pid (null when the owner is not known); port; container; events (by rows, which
+-- stand for `weight` events each); kinds (comma-separated); cause (the most frequent one); since_ns,
+-- until_ns (ns since 1970); found (how many there are).
+WITH by_cause AS (
+    SELECT owner_comm, owner_pid, port, container, kind, cause, sum(amount) AS amount,
+        min(epoch_ns(ts)) AS since_ns, max(epoch_ns(ts)) AS until_ns
+    FROM raw.events
+    WHERE benign IS NOT TRUE
+    GROUP BY owner_comm, owner_pid, port, container, kind, cause
+)
+SELECT owner_comm AS owner, owner_pid AS pid, port, container, sum(amount)::BIGINT AS events,
+    string_agg(DISTINCT kind, ', ' ORDER BY kind) AS kinds,
+    arg_max(cause, amount) AS cause,
+    min(since_ns) AS since_ns, max(until_ns) AS until_ns, count(*) OVER () AS found
+FROM by_cause
+GROUP BY owner_comm, owner_pid, port, container
+ORDER BY events DESC, owner NULLS LAST, pid NULLS LAST, port NULLS LAST, container NULLS LAST
+LIMIT {limit}

@@ -1,0 +1,62 @@
+"""Counting events by the values of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from . import columns
+from .engine import name
+from .errors import QueryError
+from .events import NAME
+from .sqlfiles import load
+
+if TYPE_CHECKING:
+    from .recording import Recording
+
+
+def split(by: str | Sequence[str]) -> list[str]:
+    """Return the columns of `by`, a list or names with commas between."""
+    parts = by.split(",") if isinstance(by, str) else list(by)
+    names = [part.strip() for part in parts if part.strip()]
+    if not names:
+        raise QueryError("name at least one column to count by, such as reason")
+    return list(dict.fromkeys(names))
+
+
+def top(
+    rec: Recording,
+    by: str | Sequence[str],
+    *,
+    table: str | None,
+    limit: int,
+    include_benign: bool,
+) -> duckdb.DuckDBPyRelation:
+    """See `Recording.top`."""
+    wanted = split(by)
+    chosen = columns.choose_table(rec, wanted, table)
+    if chosen == NAME and {"reason", "cause"} & set(wanted) and "kind" not in wanted:
+        wanted.insert(0, "kind")  # a cause says little without its kind
+    keys, labels = [], []
+    for number, column in enumerate(wanted):
+        sql = columns.expression(rec, chosen, column)
+        keys.append(f"{sql} AS k{number}")
+        # Text is made for the groups that are shown, not for every row.
+        shown = f"addr_text(k{number})" if columns.is_address(rec, column) else f"k{number}"
+        labels.append(f"{shown} AS {name(column)}")
+    has_time = "ts" in columns.column_names(rec, chosen)
+    sql = load(
+        "top",
+        keys=", ".join(keys),
+        groups=", ".join(f"k{number}" for number in range(len(keys))),
+        order=", ".join(f"k{number} NULLS LAST" for number in range(len(keys))),
+        labels=", ".join(labels),
+        amount=columns.row_amount(rec, chosen),
+        time="ts" if has_time else "NULL::TIMESTAMP_NS",
+        table=f"raw.{name(chosen)}",
+        condition=columns.reading(rec, chosen, include_benign, wanted),
+        limit=str(int(limit)),
+    )
+    return rec.connection.sql(sql)

@@ -1,0 +1,195 @@
+"""The views of opened recordings, made from the declarations that the recordings carry.
+
+For recording number *i* there is a schema ``r<i>`` with the stored columns of its tables and the
+dictionaries that explain them. The views over all recordings are in ``main``; the same views with
+addresses left as 16 bytes are in ``raw``, for grouping and comparing without making text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from droptape.format.schema import Column, Table
+from droptape.format.tables import TABLES
+from droptape.format.types import ADDRESS, KSYM, ViewColumn
+
+from .dictionary import LOCATIONS, Dictionary, dictionary_schema
+from .engine import literal, name, sql_list
+from .shape import empty, null
+from .source import Source, StoredTable
+from .sqlfiles import load
+
+_NOWHERE = "SELECT NULL::BIGINT AS location WHERE false"
+RECORDING = ViewColumn("recording", "", "VARCHAR", "short name of the recording")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view that users see.
+
+    Attributes:
+        name: its name.
+        doc: what a row is.
+        columns: in order; `sql` is how the first recording makes them.
+        table: the declaration (of the first recording), or None for a view of ours.
+    """
+
+    name: str
+    doc: str
+    columns: tuple[ViewColumn, ...]
+    table: Table | None
+
+
+def create(connection: duckdb.DuckDBPyConnection, sources: list[Source]) -> dict[str, View]:
+    """Create all views; return those that users see, by name."""
+    octets = [str(number) for number in range(256)]
+    connection.execute(
+        load("addr_text", octets=sql_list(octets), dotted=sql_list(f".{o}" for o in octets))
+    )
+    connection.execute(load("addr"))
+    connection.execute("CREATE SCHEMA raw")
+    for index, source in enumerate(sources):
+        _create_stored(connection, f"r{index}", source)
+    views: dict[str, View] = {}
+    for table in _all_tables(sources):
+        having = [(i, s, s.tables[table].table) for i, s in enumerate(sources) if table in s.tables]
+        for schema in ("raw", "main"):
+            parts = [_select(connection, f"r{i}", s, t, schema == "raw") for i, s, t in having]
+            connection.execute(
+                f"CREATE VIEW {schema}.{name(table)} AS " + " UNION ALL BY NAME ".join(parts)
+            )
+        views[table] = _describe(table, [declared for _, _, declared in having])
+    return views
+
+
+def _all_tables(sources: Iterable[Source]) -> list[str]:
+    return list(dict.fromkeys(table for source in sources for table in source.tables))
+
+
+def _describe(table: str, declared: list[Table]) -> View:
+    columns: dict[str, ViewColumn] = {}
+    for declaration in declared:
+        for column, view in _named_columns(declaration):
+            del column
+            columns.setdefault(view.name, view)
+    return View(table, declared[0].doc, (*columns.values(), RECORDING), declared[0])
+
+
+def _named_columns(table: Table) -> list[tuple[Column, ViewColumn]]:
+    """Pair each declared column with its view columns; a name used twice gets a prefix."""
+    out: list[tuple[Column, ViewColumn]] = []
+    used = {"recording"}
+    for column in table:
+        for view in column.type.view:
+            text = view.name.format(name=column.name)
+            if text in used:
+                text = f"{column.name}_{text}"
+            used.add(text)
+            sql = view.sql.format(name=column.name)
+            out.append((column, ViewColumn(text, sql, view.type, view.doc or column.doc)))
+    return out
+
+
+def _select(
+    connection: duckdb.DuckDBPyConnection, schema: str, source: Source, table: Table, raw: bool
+) -> str:
+    """Return the SELECT of one recording's rows.
+
+    A dictionary costs nothing in a query that does not use it: a small one is a constant that is
+    looked up, and DuckDB (2.0) removes an unused join on a GROUP BY, but only the last of several.
+    The view's columns are made directly from ``read_parquet``: with a subquery between, DuckDB
+    would not prune row groups by ``ts``.
+    """
+    dictionaries = {
+        column.name: Dictionary.read(connection, schema, source, column.type.join)
+        for column in table
+        if column.type.join is not None
+    }
+    columns: list[str] = []
+    for column, view in _named_columns(table):
+        sql = _address(table, column, raw) if column.type is ADDRESS else view.sql
+        dictionary = dictionaries.get(column.name)
+        if dictionary is not None and dictionary.small:
+            looked_up = f"({dictionary.lookup(column.name)})."
+            sql = re.sub(rf"\bd_{re.escape(column.name)}\.", lambda _, t=looked_up: t, sql)  # type: ignore[misc]
+        columns.append(f"{sql} AS {name(view.name)}")
+    columns.append(f"{literal(source.name)} AS recording")
+    joins = " ".join(d.join(c) for c, d in dictionaries.items() if not d.small)
+    return " UNION ALL BY NAME ".join(
+        f"SELECT {', '.join(columns)} FROM {rows} AS t {joins}"
+        for rows in _row_sets(schema, source.tables[table.name])
+    )
+
+
+def _address(table: Table, column: Column, raw: bool) -> str:
+    """An address is unknown where the packet is not IP; `::` elsewhere is the address `::`."""
+    stored = f"t.{name(column.name)}"
+    text = stored if raw else f"addr_text({stored})"
+    if any(other.name == "ip_version" for other in table):
+        return f"CASE WHEN t.ip_version IS NOT NULL THEN {text} END"
+    return text
+
+
+def _create_stored(connection: duckdb.DuckDBPyConnection, schema: str, source: Source) -> None:
+    """Create the stored tables of one recording, and the dictionaries that its types join."""
+    connection.execute(f"CREATE SCHEMA {schema}")
+    for table, stored in source.tables.items():
+        for number, journal in enumerate(stored.journals):
+            _copy(connection, f"{schema}.{name(_journal(stored, number))}", journal)
+        rows = " UNION ALL BY NAME ".join(f"SELECT * FROM {r}" for r in _row_sets(schema, stored))
+        connection.execute(f"CREATE VIEW {schema}.{name(table)} AS {rows}")
+    joins = {c.type.join for s in source.tables.values() for c in s.table if c.type.join}
+    for join in {*joins, KSYM.join}:
+        assert join is not None
+        if join.dictionary == LOCATIONS:
+            sql = _locations(schema, source)
+        elif join.dictionary in source.tables:
+            sql = f"FROM {schema}.{name(join.dictionary)}"
+        else:
+            sql = empty(dictionary_schema(source, join))
+        connection.execute(f"CREATE TABLE {schema}.d_{join.dictionary} AS {sql}")
+
+
+def _locations(schema: str, source: Source) -> str:
+    """Return the query that names the code addresses of one recording (KASLR: never another's)."""
+    occurring = [
+        f"SELECT {name(column.name)} AS location FROM {schema}.{name(table)}"
+        for table, stored in source.tables.items()
+        for column in stored.table
+        if column.type.join is not None and column.type.join.dictionary == LOCATIONS
+    ]
+    if "symbols" in source.tables:
+        symbols = f"{schema}.symbols"
+    else:
+        symbols = f"({empty(TABLES['symbols'].arrow_schema)})"
+    return load("locations", occurring=" UNION ".join(occurring) or _NOWHERE, symbols=symbols)
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, target: str, rows: pa.Table) -> None:
+    connection.register("arriving", rows)
+    connection.execute(f"CREATE TABLE {target} AS FROM arriving")
+    connection.unregister("arriving")
+
+
+def _row_sets(schema: str, stored: StoredTable) -> list[str]:
+    """Return what holds the rows of a table, sealed or not, each with every declared column."""
+    declared = stored.table.arrow_schema
+    sets = [f"{schema}.{name(_journal(stored, n))}" for n in range(len(stored.journals))]
+    if not stored.sealed:
+        return [*sets, f"({empty(declared)})"]
+    present = set(stored.schemas[0])
+    same = all(set(names) == present for names in stored.schemas)
+    present = present.union(*stored.schemas)
+    options = "" if same else ", union_by_name = true"
+    files = f"read_parquet({sql_list(str(path) for path in stored.sealed)}{options})"
+    missing = "".join(f", {null(field)}" for field in declared if field.name not in present)
+    return [*sets, f"(SELECT *{missing} FROM {files})" if missing else files]
+
+
+def _journal(stored: StoredTable, number: int) -> str:
+    return f"journal_{stored.table.name}_{number}"

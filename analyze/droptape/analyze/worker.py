@@ -1,0 +1,108 @@
+"""The process that runs SQL of a user: ``python -m droptape.analyze.worker``.
+
+Its parent (client.py) writes one JSON object a line to its standard input: first what to open,
+then one query after the other. It answers each on standard output with a line of JSON; when that
+says ``stream``, an Arrow IPC stream follows, and after its end another line, which holds the error
+when the query failed half way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import duckdb
+import pyarrow as pa
+
+from droptape.format.errors import DroptapeError
+
+from . import sandbox
+from .find import find
+from .recording import Recording, open_recording
+
+_BATCH_ROWS = 65_536
+
+
+def _say(out: BinaryIO, **message: Any) -> None:
+    out.write(json.dumps(message).encode() + b"\n")
+    out.flush()
+
+
+def _limit_files(limit: int) -> None:
+    """Bound each file this process writes, so that spilling cannot fill the disk."""
+    try:
+        import resource
+    except ImportError:
+        return
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _next(rec: Recording, reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
+    """Return the next batch; QueryError when computing it failed."""
+    try:
+        return next(iter(reader), None)
+    except (duckdb.Error, pa.ArrowException, OSError) as exc:
+        raise rec.explain(exc) from exc
+
+
+def _answer(rec: Recording, query: str, out: BinaryIO) -> None:
+    streaming = False
+    error = ""
+    try:
+        reader = rec.sql(query).to_arrow_reader(_BATCH_ROWS)
+        # The first batch may already fail, and then nothing of it should be shown.
+        batch = _next(rec, reader)
+        _say(out, stream=True)
+        streaming = True
+        with pa.ipc.new_stream(out, reader.schema) as writer:
+            try:
+                while batch is not None:
+                    writer.write_batch(batch)
+                    batch = _next(rec, reader)
+            except DroptapeError as exc:
+                error = str(exc)
+    except DroptapeError as exc:
+        error = str(exc)
+    except duckdb.Error as exc:
+        error = str(rec.explain(exc))
+    if streaming or error:
+        _say(out, error=error)
+
+
+def main() -> int:
+    """Serve one parent until it closes the pipe."""
+    sandbox.die_with_parent()
+    out = os.fdopen(os.dup(1), "wb")
+    # Whatever else writes to standard output must not get into the stream.
+    os.dup2(2, 1)
+    setup = json.loads(sys.stdin.readline() or "{}")
+    try:
+        paths = find(setup["paths"])
+        _limit_files(int(setup["file_limit"]))
+        confined = sandbox.restrict(paths, Path(setup["temp"]))
+        rec = open_recording(
+            *map(str, paths), memory_limit=setup.get("memory_limit"), temp_folder=setup["temp"]
+        )
+    except (DroptapeError, OSError) as exc:
+        _say(out, error=str(exc))
+        return 2
+    _say(out, problems=[str(p) for p in rec.problems], tables=_columns(rec), confined=confined)
+    with rec:
+        for line in sys.stdin:
+            _answer(rec, json.loads(line)["query"], out)
+    return 0
+
+
+def _columns(rec: Recording) -> dict[str, Any]:
+    return {
+        name: {"doc": view.doc, "columns": [[c.name, c.type, c.doc] for c in view.columns]}
+        for name, view in rec.views.items()
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
