@@ -1,0 +1,71 @@
+"""Asking a recording that is still being written."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from droptape.analyze import open_recording
+from droptape.format.layout import being_recorded
+from droptape.format.manifest import Manifest, Probe
+from lab.recorder import Recorder
+
+NO_SOCKET = """coalesce(reason = 'NO_SOCKET', function IN (
+    'tcp_v4_rcv', 'tcp_v6_rcv', '__udp4_lib_rcv', '__udp6_lib_rcv'))"""
+"""Drops because nobody has the port; where the kernel gives no reasons, by the location."""
+
+NETFILTER = """coalesce(reason = 'NETFILTER_DROP', function IN ('nft_do_chain', 'nf_hook_slow'))"""
+"""The same for packets that a firewall rule drops."""
+
+_DRAIN_S = 0.3
+"""The recorder empties its rings every 0.1 s."""
+
+_SECOND_S = 1.2
+"""Totals and names are written once a second."""
+
+
+def ask(recorder: Recorder, sql: str, *, totals: bool = False) -> list[tuple[Any, ...]]:
+    """Return the rows of a query, with everything in it that has happened so far.
+
+    On a busy machine the recorder may come late, so the answer has to stay the same for a while.
+
+    Args:
+        recorder: A running or ended recorder.
+        sql: One SELECT.
+        totals: Wait for the totals of the current second too.
+    """
+    pause = _SECOND_S if totals else _DRAIN_S
+    before: list[tuple[Any, ...]] | None = None
+    for _ in range(20):
+        time.sleep(pause)
+        with open_recording(recorder.folder) as recording:
+            rows = recording.sql(sql).fetchall()
+        if rows == before or not being_recorded(recorder.folder):
+            return rows
+        before = rows
+    raise AssertionError(f"the answer keeps changing: {rows}")
+
+
+def probe(recorder: Recorder, name: str) -> Probe:
+    """Return what the recording says of one of its hooks."""
+    (found,) = [p for p in Manifest.read(recorder.folder).probes if p.name == name]
+    return found
+
+
+def reason(recorder: Recorder, name: str, *, hook: str = "drops/kfree_skb") -> str | None:
+    """Return the reason that the kernel under test gives where a newest one says `name`.
+
+    A kernel that gives no reasons there says nothing, and the hook's note must admit it.
+    """
+    enum = "skb_drop_reason" if hook == "drops/kfree_skb" else "sk_rst_reason"
+    names = {row[0] for row in ask(recorder, f"SELECT name FROM reasons WHERE enum = '{enum}'")}
+    if "no reasons" in probe(recorder, hook).note:
+        assert not names
+        return None
+    return name if name in names else "NOT_SPECIFIED"
+
+
+def one(recorder: Recorder, sql: str, *, totals: bool = False) -> Any:
+    """Return the only value of a query."""
+    ((value,),) = ask(recorder, sql, totals=totals)
+    return value

@@ -1,0 +1,135 @@
+"""Packet drops: as many as the kernel counted, with reason, function, flow and socket."""
+
+from __future__ import annotations
+
+import pytest
+
+from kernel.recorded import NETFILTER, ask, reason
+from lab import Host, Lab, Link
+from lab.recorder import Recorder
+from lab.trouble import closed_tcp_port, closed_udp_port, lossy_transfer, slow_udp_reader
+
+
+@pytest.fixture
+def pair(lab: Lab) -> tuple[Host, Host, Link]:
+    server, client = lab.host("server"), lab.host("client")
+    return server, client, lab.link(server, client, offload=False)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_closed_tcp_port(recorder: Recorder, pair: tuple[Host, Host, Link], version: int) -> None:
+    server, client, link = pair
+    closed = closed_tcp_port(server, client, link.address(server, version))
+    rows = ask(
+        recorder,
+        f"""SELECT reason, function, protocol, ip_version, saddr, daddr, dport, tcp_flags,
+                   owner_pid, owner_source, ifname, benign, count(*)
+            FROM drops WHERE netns = {server.inum} AND dport = {closed.target.port} GROUP BY ALL""",
+    )
+    function = "tcp_v4_rcv" if version == 4 else "tcp_v6_rcv"
+    assert rows == [
+        (
+            reason(recorder, "NO_SOCKET"), function, "TCP", version, link.address(client, version),
+            closed.target.address, closed.target.port, "SYN", None, "none",
+            link.device(server), False, closed.attempts,
+        )
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_closed_udp_port(recorder: Recorder, pair: tuple[Host, Host, Link], version: int) -> None:
+    server, client, link = pair
+    closed = closed_udp_port(server, client, link.address(server, version))
+    rows = ask(
+        recorder,
+        f"""SELECT reason, protocol, owner_pid, benign, count(*) FROM drops
+            WHERE netns = {server.inum} AND dport = {closed.target.port} GROUP BY ALL""",
+    )
+    assert rows == [(reason(recorder, "NO_SOCKET"), "UDP", None, False, closed.attempts)]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_udp_receive_buffer_overflow(
+    recorder: Recorder, pair: tuple[Host, Host, Link], version: int
+) -> None:
+    server, client, link = pair
+    counter = "Udp.RcvbufErrors" if version == 4 else "Udp6.RcvbufErrors"
+    with server.counting() as counted:
+        slow = slow_udp_reader(server, client, link.address(server, version), pause=0.01)
+    rows = ask(
+        recorder,
+        f"""SELECT reason, protocol, dport, saddr, sport, sum(weight) FROM drops
+            WHERE netns = {server.inum} AND protocol = 'UDP' GROUP BY ALL""",
+    )
+    expected = reason(recorder, "SOCKET_RCVBUFF")
+    assert rows == [(expected, "UDP", slow.target.port, *slow.source, counted[counter])]
+    assert slow.dropped == counted[counter] > 0
+    owners = ask(
+        recorder,
+        f"""SELECT DISTINCT owner_pid, owner_comm FROM drops
+            WHERE netns = {server.inum} AND protocol = 'UDP'""",
+    )
+    assert owners == [(slow.pid, slow.comm)]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_firewall_drops_and_fast_retransmits(
+    recorder: Recorder, pair: tuple[Host, Host, Link], version: int
+) -> None:
+    server, client, link = pair
+    with client.counting() as counted:
+        loss = lossy_transfer(server, client, link.address(server, version))
+    assert loss.dropped > 0
+    rows = ask(
+        recorder,
+        f"""SELECT reason, function, saddr, sport, daddr, dport, count(*) FROM drops
+            WHERE netns = {server.inum} AND {NETFILTER} GROUP BY ALL""",
+        totals=True,  # The firewall's module may be new, and so its symbols.
+    )
+    # Since Linux 6.8 (e0d4593140b0) nf_tables frees the packet itself.
+    expected = reason(recorder, "NETFILTER_DROP")
+    assert [(row[0], *row[2:]) for row in rows] == [
+        (expected, *loss.client, *loss.server, loss.dropped)
+    ]
+    assert rows[0][1] in ("nft_do_chain", "nf_hook_slow")
+    rows = ask(
+        recorder,
+        f"""SELECT sum(segments), list(DISTINCT owner_pid)
+            FROM retransmits WHERE netns = {client.inum}""",
+    )
+    assert rows == [(counted["Tcp.RetransSegs"], [loss.client_pid])]
+
+
+def test_a_router_drops_for_others(recorder: Recorder, lab: Lab) -> None:
+    server, router, client = (lab.host(name) for name in ("server", "router", "client"))
+    inside = lab.link(server, router, offload=False)
+    outside = lab.link(router, client, v4="10.77.2.0/30", v6="fd77:2::/64", offload=False)
+    router.forward()
+    server.route("default", via=inside.address(router))
+    client.route("default", via=outside.address(router))
+    loss = lossy_transfer(server, client, inside.address(server), firewall=router)
+    rows = ask(
+        recorder,
+        f"""SELECT reason, owner_pid, owner_source, daddr, count(*) FROM drops
+            WHERE netns = {router.inum} AND {NETFILTER} GROUP BY ALL""",
+    )
+    expected = reason(recorder, "NETFILTER_DROP")
+    assert rows == [(expected, None, "none", inside.address(server), loss.dropped)]
+    assert loss.dropped > 0
+
+
+def test_totals_agree_with_the_rows(recorder: Recorder, pair: tuple[Host, Host, Link]) -> None:
+    server, client, link = pair
+    closed_udp_port(server, client, link.address(server), count=25)
+    rows = ask(
+        recorder,
+        f"""WITH r AS (SELECT reason, benign, sum(weight) AS n FROM drops
+                       WHERE netns = {server.inum} GROUP BY ALL),
+                 t AS (SELECT cause, benign, sum(events) AS n, sum(recorded) AS m FROM totals
+                       WHERE kind = 'drops' AND netns = {server.inum} GROUP BY ALL)
+            SELECT r.reason, t.cause, r.n, t.n, t.m
+            FROM r FULL JOIN t ON coalesce(reason, '') = coalesce(cause, '') AND r.benign = t.benign""",
+        totals=True,
+    )
+    assert rows
+    assert all(row[2] == row[3] == row[4] for row in rows)

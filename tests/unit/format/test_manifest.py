@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import fcntl
+import json
+from pathlib import Path
+
+import pytest
+
+from droptape.bpf.kinds import all_kinds
+from droptape.format import layout
+from droptape.format.errors import FormatError
+from droptape.format.manifest import Clock, Host, Manifest, Probe, Segment, sha256
+
+
+def example() -> Manifest:
+    return Manifest(
+        recording_id="abc",
+        host=Host("web1", "boot", "6.18", "x86_64", 4),
+        started_ns=1,
+        tables={name: kind.table for name, kind in all_kinds().items()},
+        probes=[Probe("drops/kfree_skb", "drops", "raw_tracepoint kfree_skb", attached=True)],
+        clocks=[Clock(1, 2)],
+        segments=[Segment("drops", "drops/000001-x.parquet", 5, 1, 2, 100, "00")],
+        losses={"drops": {"ring_full": 3}},
+        notes=["a note"],
+    )
+
+
+def test_the_manifest_survives_the_disk(tmp_path: Path) -> None:
+    example().write(tmp_path)
+    assert Manifest.read(tmp_path) == example()
+    assert [p.name for p in tmp_path.iterdir()] == [layout.MANIFEST]
+    assert (tmp_path / layout.MANIFEST).stat().st_mode & 0o777 == 0o640
+
+
+def test_a_failed_write_keeps_the_old_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example().write(tmp_path)
+
+    def fail(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    changed = example()
+    changed.notes.append("new")
+    with pytest.raises(OSError, match="No space"):
+        changed.write(tmp_path)
+    assert Manifest.read(tmp_path) == example()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_cut_manifest_is_told_by_name(tmp_path: Path) -> None:
+    example().write(tmp_path)
+    path = tmp_path / layout.MANIFEST
+    data = path.read_bytes()
+    for length in range(0, len(data) - 2, 97):
+        path.write_bytes(data[:length])
+        with pytest.raises(FormatError, match=r"recording\.json"):
+            Manifest.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2}, "update droptape"),
+        ({"format_version": "1"}, "format version"),
+        ({"host": None}, "damaged"),
+        ({"host": {"name": "x"}}, "damaged"),
+        ({"tables": []}, "damaged"),
+        ({"tables": {"t": {}}}, "damaged"),
+        ({"segments": [{"file": "x"}]}, "damaged"),
+        ({"clocks": None}, "damaged"),
+    ],
+)
+def test_a_damaged_manifest_is_told_by_name(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    (tmp_path / layout.MANIFEST).write_text(json.dumps(example().to_json() | change))
+    with pytest.raises(FormatError, match=message) as caught:
+        Manifest.read(tmp_path)
+    assert str(tmp_path / layout.MANIFEST) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "\xff", "{"])
+def test_what_is_no_manifest(tmp_path: Path, text: str) -> None:
+    (tmp_path / layout.MANIFEST).write_text(text, "latin-1")
+    with pytest.raises(FormatError, match=r"recording\.json"):
+        Manifest.read(tmp_path)
+
+
+def test_a_folder_without_manifest(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="not a recording"):
+        Manifest.read(tmp_path)
+    assert not layout.is_recording(tmp_path)
+
+
+def test_sha256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256(tmp_path / "a").startswith("ba7816bf8f01cfea")
+
+
+def test_segments_are_listed_once_and_in_order(tmp_path: Path) -> None:
+    folder = tmp_path / "drops"
+    folder.mkdir()
+    start = 1_700_000_000_000_000_000
+    for sequence, ending in (
+        (10, "journal"),
+        (2, "parquet"),
+        (2, "journal"),
+        (1_000_000, "parquet"),
+    ):
+        (folder / f"{layout.stem(sequence, start)}.{ending}").touch()
+    for name in (".000003-20231114T221320Z.parquet", "000004-20231114T221320Z.parquet.damaged",
+                 "notes.txt", "000005.parquet"):  # fmt: skip
+        (folder / name).touch()
+    found = layout.segments(tmp_path, "drops")
+    assert [(s.sequence, s.sealed) for s in found] == [(2, True), (10, False), (1_000_000, True)]
+    assert layout.stem(2, start) == "000002-20231114T221320Z"
+    assert layout.segments(tmp_path, "none") == []
+
+
+def test_a_recording_is_being_recorded_while_its_lock_is_held(tmp_path: Path) -> None:
+    assert not layout.being_recorded(tmp_path)
+    with (tmp_path / layout.LOCK).open("w") as lock:
+        assert not layout.being_recorded(tmp_path)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert layout.being_recorded(tmp_path)
+    assert not layout.being_recorded(tmp_path)
