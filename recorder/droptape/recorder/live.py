@@ -22,6 +22,12 @@ def address_text(raw: bytes) -> str:
     return str(address.ipv4_mapped or address)
 
 
+def printable(name: bytes) -> str:
+    """Return a process's name without what a terminal would act on: it may hold any bytes."""
+    text = name.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
 def flow_text(row: Any) -> str:
     """Return ``source > destination`` of one record, "" when it has no addresses."""
     if not row["ip_version"]:
@@ -47,7 +53,7 @@ def event_line(table: Table, row: Any, wall_offset_ns: int, symbolize: Symbolize
     if row["weight"] > 1:
         words.append(f"x{row['weight']}")
     if row["owner_pid"]:
-        name = row["owner_comm"].decode("utf-8", "backslashreplace")
+        name = printable(row["owner_comm"])
         words.append(f"owner {name}[{row['owner_pid']}]")
     else:
         words.append("owner unknown")
