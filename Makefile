@@ -2,7 +2,7 @@
 # bindings come from the distribution and serve only that one.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format bench clean
+.PHONY: help setup demo test kernels test-unit lint format bench clean
 .DELETE_ON_ERROR:
 
 SHELL := /bin/sh
@@ -45,6 +45,10 @@ demo: setup  ## make trouble in namespaces of its own, record it, explain it
 test: setup  ## every test, unit and kernel (root, or sudo)
 	$(AS_ROOT) $(PYTHON) -m pytest $(PYTEST_FLAGS) $(ARGS)
 
+kernels: setup  ## kernel tests on stock kernels in VMs, with a table (KERNELS="6.1 newest")
+	@.ci/setup kernels
+	$(AS_ROOT) PYTHONPATH=tests $(PYTHON) -m vm test $(KERNELS) $(ARGS)
+
 test-unit: setup  ## the tests that need no privilege
 	$(PYTHON) -m pytest tests/unit $(ARGS)
 
@@ -56,6 +60,9 @@ lint: setup  ## ruff and mypy
 format: setup  ## let ruff fix and format
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
+
+docs: setup  ## what is generated from the declarations
+	$(PYTHON) -m droptape.bpf.document > docs/FORMAT.md
 
 bench: setup  ## measure cost, throughput and size (root, or sudo)
 	$(AS_ROOT) PYTHONPATH=tests $(PYTHON) benchmarks $(ARGS)
