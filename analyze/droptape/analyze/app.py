@@ -41,7 +41,7 @@ def _options(
 
 
 def _order(name: str) -> tuple[int, str]:
-    first = ("info", "summary", "query", "shell", "top", "timeline", "symbolize")
+    first = ("info", "summary", "query", "shell", "top", "timeline", "symbolize", "verify")
     return (first.index(name) if name in first else len(first), name)
 
 

@@ -20,7 +20,10 @@ _OWN = (
         "amount", "", "BIGINT",
         "what the row adds to the exact total: its weight, for retransmits times its segments",
     ),
-    ViewColumn("port", "", "INTEGER", "the service's: the listener's, else the lower of the two"),
+    ViewColumn(
+        "port", "", "INTEGER",
+        "the service's: the listener's, where a SYN goes, else the lower one",
+    ),
 )  # fmt: skip
 
 _SHARED = (
@@ -45,13 +48,20 @@ def amount(columns: frozenset[str]) -> str:
 def port(columns: frozenset[str]) -> str:
     """Return the SQL of the service's port.
 
-    Clients take ports from the upper range, so without a listener the lower one is the service's.
+    A SYN goes to the service and a SYN-ACK comes from it. For the rest: clients take their ports
+    from the upper range, so the lower one is the service's.
     """
     if "lport" in columns:
         return "lport"
-    if {"sport", "dport"} <= columns:
-        return "nullif(least(sport, dport), 0)"
-    return "NULL::INTEGER"
+    if not {"sport", "dport"} <= columns:
+        return "NULL::INTEGER"
+    lower = "nullif(least(sport, dport), 0)"
+    if "tcp_flags" not in columns:
+        return lower
+    return (
+        "CASE WHEN tcp_flags IN ('SYN', 'SYN|ECE|CWR') THEN dport "
+        f"WHEN tcp_flags IN ('SYN|ACK', 'SYN|ACK|ECE') THEN sport ELSE {lower} END"
+    )
 
 
 def create(connection: duckdb.DuckDBPyConnection, views: Mapping[str, View]) -> View:

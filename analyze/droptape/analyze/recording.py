@@ -21,6 +21,7 @@ from .summary import Summary, summarize
 from .symbolize import symbolize
 from .timeline import timeline
 from .top import top
+from .verify import Verification, verify
 
 Params = Sequence[Any] | Mapping[str, Any]
 
@@ -163,6 +164,13 @@ class Recording:
             A relation: recording, location (hexadecimal), function, offset (bytes), module, events.
         """
         return symbolize(self, addresses)
+
+    def verify(self) -> Verification:
+        """Check the files against their checksums, and the events against the kernel's counters.
+
+        Reads everything, so it takes a while for large recordings.
+        """
+        return verify(self)
 
     # --- what it holds ------------------------------------------------------------------------
 

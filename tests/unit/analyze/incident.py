@@ -19,9 +19,11 @@ CLIENT: Mapping[str, Any] = {
     "dport": 8080,
 }
 
+OVERFLOW: Mapping[str, Any] = {"reason": "TCP_LISTEN_OVERFLOW", "location": 0x108C}
+
 DROPS: list[dict[str, Any]] = [
-    {**CLIENT, **SERVER, "at": 5.5, "reason": "TCP_LISTEN_OVERFLOW", "location": 0x108C, "tcp_flags": 16},
-    {**CLIENT, **SERVER, "at": 6.25, "reason": "TCP_LISTEN_OVERFLOW", "location": 0x108C, "weight": 3},
+    {**CLIENT, **SERVER, "at": 5.5, **OVERFLOW, "tcp_flags": 16},
+    {**CLIENT, **SERVER, "at": 6.25, **OVERFLOW, "weight": 3},
     {**CLIENT, "dport": 9, "at": 20, "reason": "NO_SOCKET", "location": 0x1200, "netns": 7},
     {"saddr": "2001:db8::7", "daddr": "2001:db8::2", "ip_version": 6, "sport": 40000, "dport": 443,
      "at": 30.125, "reason": "NETFILTER_DROP", "location": 0x3010},

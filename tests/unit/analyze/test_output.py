@@ -70,10 +70,10 @@ def test_table_aligns_and_lets_no_control_character_through(
 ) -> None:
     text = written(Format.TABLE, capsys, ROWS.select(["at", "name", "n"]))
     assert text.splitlines() == [
-        "at                       name           n",
-        "───────────────────────  ────────────  ──",
+        "at                       name          n",
+        "───────────────────────  ───────────  ──",
         "2023-11-14 22:13:20.500  a|b\\x1b[31m   7",
-        "2023-11-14 22:13:21.000                -1",
+        "2023-11-14 22:13:21.000               -1",
     ]
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import io
 from pathlib import Path
 
@@ -214,9 +213,3 @@ def test_automatic_buckets_are_round_and_at_most_sixty() -> None:
         assert span <= automatic(span) * 60
     assert automatic(60 * SECOND) == 2 * SECOND
     assert automatic(59 * SECOND) == SECOND
-
-
-def test_a_summary_is_data(rec: Recording) -> None:
-    summary = rec.summary()
-    fields = {f.name for f in dataclasses.fields(summary)}
-    assert {"kinds", "causes", "owners", "losses"} <= fields

@@ -138,7 +138,7 @@ READING = [
     "/* x */ explain -- y\n FROM drops",
     "PIVOT drops ON protocol USING count(*) GROUP BY reason",
     "PIVOT (SELECT reason, protocol FROM drops) ON protocol USING count(*)",
-    "SELECT * FROM (PIVOT (SELECT reason, protocol FROM drops) ON protocol IN ('TCP') USING count(*))",
+    "FROM (PIVOT (SELECT reason, protocol FROM drops) ON protocol IN ('TCP') USING count(*))",
     "UNPIVOT (SELECT sport, dport FROM drops) ON sport, dport INTO NAME n VALUE v",
     "SELECT copy FROM (SELECT 'COPY x TO y; DROP TABLE z' AS copy)",
     "SELECT unnest([1, 2]), x FROM range(2) AS t(x)",

@@ -20,7 +20,7 @@ def test_addresses_times_and_names_are_readable(rec: Recording) -> None:
         "container, cgroup, netns_name, tcp_flags, owner_comm, recording FROM drops ORDER BY ts"
     ).fetchall()
     assert rows[0] == (
-        datetime.datetime(2023, 11, 14, 22, 13, 25, 500000),
+        datetime.datetime(2023, 11, 14, 22, 13, 25, 500000),  # noqa: DTZ001 (UTC, as DuckDB gives it)
         MONO_START + 5_500_000_000,
         "10.0.0.7",
         "10.0.0.2",
@@ -80,13 +80,28 @@ def test_events_of_all_kinds_are_one_view(rec: Recording) -> None:
     assert ports == [(8080,)]
 
 
+def test_the_port_of_an_event_is_the_service(tmp_path: Path) -> None:
+    maker = Maker(tmp_path / "r")
+    syn, synack, ack = 2, 18, 16
+    flows = [(40000, 50000, syn), (60000, 50000, syn), (50000, 40000, synack), (80, 40000, ack)]
+    rows = [
+        {"at": i, "reason": "NO_SOCKET", "sport": s, "dport": d, "tcp_flags": f}
+        for i, (s, d, f) in enumerate(flows)
+    ]
+    maker.seal("drops", rows)
+    with open_recording(maker.finish()) as rec:
+        ports = rec.sql("SELECT port FROM events ORDER BY ts").fetchall()
+    assert ports == [(50000,), (50000,), (50000,), (80,)]
+
+
 @pytest.mark.parametrize(
     "condition",
     [
         "ts >= TIMESTAMP '2023-11-14 22:13:40'",
         "ts >= '2023-11-14 22:13:40'",
         "ts BETWEEN '2023-11-14 22:13:40' AND '2023-11-14 22:14:20'",
-        "date_trunc('minute', ts) >= '2023-11-14 22:13:00' AND ts - INTERVAL 20 SECOND >= '2023-11-14 22:13:20'",
+        "ts - INTERVAL 20 SECOND >= '2023-11-14 22:13:20'",
+        "date_trunc('second', ts) >= '2023-11-14 22:13:40'",
         "epoch_ns(ts) >= 1700000020000000000",
         "time_bucket(INTERVAL '1 second', ts) >= '2023-11-14 22:13:40'",
     ],

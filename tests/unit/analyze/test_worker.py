@@ -11,6 +11,7 @@ import pytest
 from droptape.analyze import QueryTimeoutError, RecordingError, sandbox
 from droptape.analyze.client import Client
 from droptape.analyze.errors import QueryError
+from unit.analyze.incident import make_incident
 
 needs_landlock = pytest.mark.skipif(sandbox.abi() == 0, reason="this kernel has no Landlock")
 
@@ -52,6 +53,42 @@ def test_a_confined_process_reads_its_folder_and_writes_only_the_other(tmp_path:
     )  # fmt: skip
     assert done.stdout == "text True True True True True True 5\n"
     assert (readable / "x").read_text() == "text"
+
+
+UNCHECKED = """
+import sys
+from pathlib import Path
+sys.path[:] = {path!r}
+import duckdb
+from droptape.analyze import open_recording, sandbox
+recording, own, temp, confined = sys.argv[1:]
+if confined == "yes":
+    assert sandbox.restrict([Path(recording)], Path(temp))
+with open_recording(recording, temp_folder=temp) as rec:
+    try:
+        rec.connection.execute(f"COPY (SELECT 1) TO '{own}' (FORMAT parquet, USE_TMP_FILE false)")
+    except duckdb.Error as exc:
+        print("refused")
+"""
+
+
+@needs_landlock
+@pytest.mark.parametrize("confined", ["yes", "no"])
+def test_sql_that_got_past_the_check_cannot_write_in_the_worker(
+    tmp_path: Path, confined: str
+) -> None:
+    recording, temp = make_incident(tmp_path / "r"), tmp_path / "t"
+    temp.mkdir()
+    own = min((recording / "drops").iterdir())
+    before = own.read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-c", UNCHECKED.replace("{path!r}", repr(sys.path)),
+         recording, own, temp, confined],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    # Without Landlock DuckDB does write: this is why the worker is confined.
+    assert done.stdout == ("refused\n" if confined == "yes" else "")
+    assert (own.read_bytes() == before) is (confined == "yes")
 
 
 @needs_landlock

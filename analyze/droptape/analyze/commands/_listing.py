@@ -51,11 +51,13 @@ class Answer:
         rows: for every format.
         show: prints it for people, instead of a table of `rows`.
         json: what ``--format json`` writes, instead of `rows`.
+        code: exit code of the command.
     """
 
     rows: pa.Table | pa.RecordBatchReader
     show: Callable[[Console], None] | None = None
     json: Any = None
+    code: int = 0
 
 
 def warn(problems: list[str]) -> None:
@@ -110,10 +112,13 @@ def listing(command: Callable[P, Answer]) -> Callable[P, None]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         form, output = kwargs.pop("format"), kwargs.pop("output")
-        deliver(command(*args, **kwargs), Format(form), Path(str(output)) if output else None)
+        answer = command(*args, **kwargs)
+        deliver(answer, Format(form), Path(str(output)) if output else None)
+        if answer.code:
+            raise typer.Exit(answer.code)
 
     shown = signature.replace(parameters=[*own, *added], return_annotation=None)
     setattr(run, "__signature__", shown)  # noqa: B010 (a function has no such attribute to mypy)
     run.__annotations__ = {p.name: p.annotation for p in (*own, *added)}
-    del run.__wrapped__  # type: ignore[attr-defined]
+    del run.__wrapped__  # Typer is to see the signature above
     return run

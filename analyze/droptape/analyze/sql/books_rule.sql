@@ -1,0 +1,23 @@
+-- One rule: what the kernel counted and what was recorded, per namespace where either is not 0.
+-- {counters}: a list of names. {kind}: event table. {where}: which events.
+-- Columns: recording, netns, counted, recorded, lost, doubtful.
+WITH counted AS (
+    SELECT recording, netns, sum(counted)::BIGINT AS counted
+    FROM books_counted
+    WHERE name IN (SELECT unnest({counters}))
+    GROUP BY recording, netns
+),
+entered AS (
+    SELECT recording, netns, sum(amount)::BIGINT AS recorded, sum(lost)::BIGINT AS lost,
+        sum(doubtful)::BIGINT AS doubtful
+    FROM books_entries
+    WHERE kind = {kind} AND ({where})
+    GROUP BY recording, netns
+)
+SELECT coalesce(c.recording, e.recording) AS recording, coalesce(c.netns, e.netns) AS netns,
+    coalesce(c.counted, 0) AS counted, coalesce(e.recorded, 0) AS recorded,
+    coalesce(e.lost, 0) AS lost, coalesce(e.doubtful, 0) AS doubtful
+FROM counted AS c
+FULL JOIN entered AS e ON c.recording = e.recording AND c.netns = e.netns
+WHERE coalesce(c.counted, 0) <> 0 OR coalesce(e.recorded, 0) <> 0 OR coalesce(e.lost, 0) <> 0
+ORDER BY 1, 2

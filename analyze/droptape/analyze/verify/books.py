@@ -1,0 +1,194 @@
+"""The books: what the kernel counted against what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from .. import events
+from ..engine import literal, name, sql_list
+from ..source import Source
+from ..sqlfiles import load
+from . import rules
+from .finding import Finding, Verdict
+
+if TYPE_CHECKING:
+    from ..recording import Recording
+
+_MARGIN_NS = 20_000_000
+_SECOND_NS = 1_000_000_000
+_NO_LOSSES = (
+    "(SELECT NULL::VARCHAR AS recording, NULL::VARCHAR AS kind, NULL::VARCHAR AS cause, "
+    "0 AS events WHERE false)"
+)
+
+
+def against_counters(rec: Recording) -> Iterator[Finding]:
+    """Compare every event with the kernel's counters, by the rules in rules.py."""
+    if not {"counters", "totals"} <= set(rec.views):
+        return
+    entries = f"{_rows(rec)} UNION ALL BY NAME {_unrecorded()}"
+    _prepare(rec, entries)
+    for rule in rules.RULES:
+        yield from _apply(rec, rule)
+    for row in _ask(rec, "books_outside", entries=_rows(rec)):
+        if row["recorded"]:
+            yield Finding(
+                row["recording"], "counters", row["kind"], recorded=row["recorded"],
+                verdict=Verdict.NOT_CHECKED, why=rules.OUTSIDE,
+            )  # fmt: skip
+
+
+def quickly(rec: Recording) -> list[Finding]:
+    """Return what is unexplained when the totals stand for the rows: cheap, but blunt.
+
+    The totals are per second, so up to two seconds at both ends are in doubt.
+    """
+    if not {"counters", "totals"} <= set(rec.views):
+        return []
+    _prepare(rec, _totals())
+    plain = [rule for rule in rules.RULES if "failed" not in rule.where]
+    found = [finding for rule in plain for finding in _apply(rec, rule)]
+    return [finding for finding in found if finding.verdict is Verdict.UNEXPLAINED]
+
+
+def against_totals(rec: Recording) -> Iterator[Finding]:
+    """Compare the rows with the exact totals, and those with what is reported as lost."""
+    if "totals" not in rec.views:
+        return
+    parts = {"totals": "totals", "losses": "losses" if "losses" in rec.views else _NO_LOSSES}
+    losses = {(r["recording"], r["kind"]): r for r in _ask(rec, "books_losses", **parts)}
+    sources = {source.name: source for source in rec.sources}
+    for row in _ask(rec, "books_totals", entries=_rows(rec), **parts):
+        told = losses.get((row["recording"], row["kind"]), {})
+        why = _why_totals(sources[row["recording"]], row["counted"] - row["recorded"], told)
+        subject = row["kind"] if row["cause"] is None else f"{row['kind']}: {row['cause']}"
+        yield Finding(
+            row["recording"], "totals", subject, row["netns"], row["counted"], row["recorded"],
+            verdict=_verdict(row["counted"] == row["recorded"], why), why=why,
+        )  # fmt: skip
+    for row in losses.values():
+        difference = row["counted"] - row["recorded"]
+        late = _not_ended(sources[row["recording"]])
+        yield Finding(
+            row["recording"], "losses", row["kind"], None, row["counted"], row["recorded"],
+            verdict=_verdict(difference == 0, late), why=late if difference else "",
+        )  # fmt: skip
+
+
+def _verdict(equal: bool, why: str) -> Verdict:
+    if equal:
+        return Verdict.OK
+    return Verdict.EXPLAINED if why else Verdict.UNEXPLAINED
+
+
+def _not_ended(source: Source) -> str:
+    if source.running:
+        return rules.RUNNING
+    return "" if source.state == "complete" else rules.KILLED
+
+
+def _why_totals(source: Source, missing: int, told: dict[str, Any]) -> str:
+    if missing == 0:
+        return ""
+    if 0 < missing <= told.get("disk_full", 0) or 0 < -missing <= told.get("map_full", 0):
+        return rules.LOST.format(causes=told["causes"])
+    return _not_ended(source) if missing < 0 or source.running else ""
+
+
+def _prepare(rec: Recording, entries: str) -> None:
+    lives = load("books_lives")
+    parts = {"lives": lives, "entries": entries, "margin": str(_MARGIN_NS)}
+    for file in ("books_windows", "books_counted", "books_entries"):
+        rec.connection.execute(load(file, **parts))
+
+
+def _ask(rec: Recording, file: str, **parts: str) -> list[dict[str, Any]]:
+    return list(rec.connection.sql(load(file, **parts)).to_arrow_table().to_pylist())
+
+
+def _apply(rec: Recording, rule: rules.Rule) -> Iterator[Finding]:
+    sources = {source.name: source for source in rec.sources}
+    rows = _ask(
+        rec, "books_rule",
+        counters=sql_list(rule.counters), kind=literal(rule.kind), where=rule.where,
+    )  # fmt: skip
+    for row in rows:
+        source = sources[row["recording"]]
+        if rule.kind not in source.tables:
+            continue
+        difference = row["counted"] - row["recorded"] - row["lost"]
+        verdict, why = Verdict.OK, ""
+        if not _has_reasons(rec, row["recording"], rule):
+            verdict, why = Verdict.NOT_CHECKED, rules.NO_REASON
+        elif difference or row["lost"]:
+            why = _why(source, rule, difference, row)
+            verdict = _verdict(False, why)
+        yield Finding(
+            row["recording"], "counters", rule.name, row["netns"], row["counted"],
+            row["recorded"], row["lost"], verdict, why,
+        )  # fmt: skip
+
+
+def _why(source: Source, rule: rules.Rule, difference: int, row: dict[str, Any]) -> str:
+    if difference == 0:
+        return rules.LOST.format(causes="see losses")
+    if abs(difference) <= row["doubtful"]:
+        return rules.EDGE
+    if difference < 0:
+        return rule.less
+    if rule.more:
+        return rule.more
+    probes = source.manifest.probes if source.manifest else []
+    notes = [p.note for p in probes if p.table == rule.kind and (p.note or not p.attached)]
+    return rules.PROBE.format(note="; ".join(notes)) if notes else ""
+
+
+def _has_reasons(rec: Recording, recording: str, rule: rules.Rule) -> bool:
+    if not rule.reasons or "reasons" not in rec.views:
+        return True
+    known = (
+        f"SELECT name FROM reasons WHERE recording = {literal(recording)} "
+        f"AND name IN (SELECT unnest({sql_list(rule.reasons)}))"
+    )
+    return bool(rec.connection.sql(known).fetchall())
+
+
+def _rows(rec: Recording) -> str:
+    """Return the SQL of all recorded events, as entries of the books."""
+    parts = []
+    for table in rec.event_tables:
+        view = rec.views[table]
+        columns = frozenset(column.name for column in view.columns)
+        cause = view.table.cause if view.table is not None else ""
+        picked = {
+            "kind": literal(table),
+            "cause": f"{name(cause)}::VARCHAR" if cause in columns else "NULL::VARCHAR",
+            "protocol": "protocol" if "protocol" in columns else "NULL::VARCHAR",
+            "function": "function" if "function" in columns else "NULL::VARCHAR",
+            "failed": "coalesce(error, 0) <> 0" if "error" in columns else "false",
+            "amount": f"({events.amount(columns)})::BIGINT",
+            "lost": "0::BIGINT",
+            "width": "0::BIGINT",
+        }
+        chosen = ", ".join(f"{sql} AS {column}" for column, sql in picked.items())
+        parts.append(f"SELECT recording, netns, mono_ns, {chosen} FROM raw.{name(table)}")
+    empty = "SELECT NULL::VARCHAR AS recording, NULL::BIGINT AS netns, NULL::BIGINT AS mono_ns, "
+    empty += "NULL::VARCHAR AS kind, NULL::VARCHAR AS cause, NULL::VARCHAR AS protocol, "
+    empty += "NULL::VARCHAR AS function, false AS failed, 0::BIGINT AS amount, 0::BIGINT AS lost, "
+    return " UNION ALL BY NAME ".join(parts) or f"{empty} 0::BIGINT AS width WHERE false"
+
+
+def _unrecorded() -> str:
+    return (
+        "SELECT recording, netns, mono_ns, kind, cause, protocol, function, false AS failed, "
+        f"0::BIGINT AS amount, events - recorded AS lost, {_SECOND_NS}::BIGINT AS width "
+        "FROM totals WHERE events > recorded"
+    )
+
+
+def _totals() -> str:
+    return (
+        "SELECT recording, netns, mono_ns, kind, cause, protocol, function, false AS failed, "
+        f"events AS amount, 0::BIGINT AS lost, {_SECOND_NS}::BIGINT AS width FROM totals"
+    )
