@@ -283,3 +283,22 @@ def test_the_module_can_be_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0
     assert done.stdout.startswith("droptape-record ")
+
+
+def test_under_sudo_the_recording_belongs_to_the_caller(tmp_path: Path) -> None:
+    done = record("-o", tmp_path / "rec", "--duration", "300ms", SUDO_UID="65534", SUDO_GID="65533")
+    assert done.returncode == 0
+    for path in (tmp_path / "rec", *(tmp_path / "rec").rglob("*")):
+        status = path.stat()
+        assert (status.st_uid, status.st_gid) == (65534, 65533), path
+        assert status.st_mode & 0o007 == 0
+
+
+def test_a_group_may_read_while_it_is_recorded(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "rec", "--group", "65533") as recorder:
+        time.sleep(1.5)
+        for path in (recorder.folder, *recorder.folder.rglob("*")):
+            assert path.stat().st_gid == 65533, path
+    done = record("-o", tmp_path / "other", "--group", "no-such-group")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert not (tmp_path / "other").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
+import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,6 +23,7 @@ examples:
   droptape-record -o rec --duration 10m      for ten minutes, into the folder rec
   droptape-record -o rec -- wrk -t2 http://10.0.0.2/     while a load test runs
   droptape-record --live --events drops,listen           and show events as they come
+  droptape-record --mark "new config" rec    note something in a running recording
   droptape-record --check                    what works on this machine
 """
 
@@ -41,7 +43,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    kinds = ",".join(all_kinds())
+    kinds = ",".join(name for name, kind in all_kinds().items() if kind.default)
+    more = ",".join(name for name, kind in all_kinds().items() if not kind.default)
     parser.add_argument(
         "-o",
         "--output",
@@ -50,7 +53,11 @@ def _parser() -> argparse.ArgumentParser:
         help="folder to make (default: droptape-<host>-<UTC time> here)",
     )
     parser.add_argument("--duration", metavar="TIME", help="stop after this time: 30s, 10m, 1h30m")
-    parser.add_argument("--events", metavar="KINDS", default=kinds, help=f"default: {kinds}")
+    parser.add_argument(
+        "--events",
+        metavar="KINDS", default=kinds,
+        help=f"default: {kinds}; also: {more}",
+    )
     parser.add_argument("--live", action="store_true", help="print one line per event")
     parser.add_argument(
         "--rotate-size",
@@ -74,6 +81,17 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="BTF of exactly this kernel, where the kernel has none itself",
+    )
+    parser.add_argument(
+        "--mark",
+        nargs=2,
+        metavar=("TEXT", "DIR"),
+        help="write TEXT into the recording DIR, which another droptape-record is making",
+    )
+    parser.add_argument(
+        "--group",
+        metavar="GROUP",
+        help="let this group read the recording; under sudo it belongs to who called it",
     )
     parser.add_argument("--check", action="store_true", help="say what works here, and end")
     parser.add_argument(
@@ -112,13 +130,20 @@ def _options(args: argparse.Namespace) -> Options:
         live=args.live,
         include_benign=args.include_benign,
         command=tuple(command[1:]),
+        group=args.group,
         ready_fd=args.ready_fd,
         btf=args.btf,
     )
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    called_ns = time.time_ns()
     args = _parser().parse_args(argv)
+    if args.mark:
+        from .marking import mark
+
+        mark(Path(args.mark[1]), args.mark[0], called_ns)
+        return 0
     if args.check:
         from .check import check
 

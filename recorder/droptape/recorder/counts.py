@@ -95,7 +95,8 @@ class Counts:
         """Return rows of LOSSES for everything that was lost since the last call."""
         now = time.monotonic_ns()
         value = np.zeros(self.loaded.cpus, "u8")
-        rows = []
+        rows = np.zeros(len(self.tables) * len(_KERNEL_LOSSES), LOSSES.dtype)
+        used = 0
         for number, table in enumerate(self.tables):
             for cause in _KERNEL_LOSSES:
                 index = number * len(LOSS_CAUSE.values) + _CAUSE_NUMBER[cause]
@@ -104,10 +105,10 @@ class Counts:
                 added = count - self._lost_seen.get(index, 0)
                 self._lost_seen[index] = count
                 if added:
-                    row = np.zeros(1, LOSSES.dtype)
+                    row = rows[used]
+                    used += 1
                     row["mono_ns"], row["kind"] = now, table.name
                     row["cause"], row["events"] = _CAUSE_NUMBER[cause], added
-                    rows.append(row)
                     per_cause = self.lost.setdefault(table.name, {})
                     per_cause[cause] = per_cause.get(cause, 0) + added
-        return np.concatenate(rows) if rows else np.zeros(0, LOSSES.dtype)
+        return rows[:used]

@@ -22,6 +22,7 @@ Watcher = Callable[[Table, Records, int], None]
 class _Source:
     table: Table
     ring: Ring
+    settle: Callable[[Records], Records] | None
 
 
 class Feed:
@@ -37,6 +38,7 @@ class Feed:
             _Source(
                 table,
                 Ring(loaded.fds[f"ring:{table.name}"], kinds[table.name].ring_bytes, table.dtype),
+                kinds[table.name].settle,
             )
             for table in tables
         ]
@@ -52,6 +54,8 @@ class Feed:
             fullest = max(fullest, source.ring.pending() / source.ring.size)
             # One batch: what comes meanwhile is for the next round, so no ring starves another.
             records = source.ring.read()
+            if source.settle is not None:
+                records = source.settle(records)
             if len(records):
                 self._scan.fill(records)
                 self._store.append(source.table.name, records, wall_offset_ns)

@@ -27,6 +27,8 @@ class Options:
         live: print events as they come.
         include_benign: also record rows for drops that are part of normal operation.
         command: run this, and record while it runs; empty for none.
+        group: the group that may read the recording; None for this process's, or the caller of
+            sudo's.
         ready_fd: write ``ready`` there when the probes are live.
         btf: the kernel's BTF, if not its own.
     """
@@ -39,6 +41,7 @@ class Options:
     live: bool = False
     include_benign: bool = False
     command: tuple[str, ...] = ()
+    group: str | None = None
     ready_fd: int | None = None
     btf: Path | None = None
 

@@ -25,8 +25,9 @@ ROW_GROUP = 131_072
 _ZSTD_LEVEL = 1
 _BLOOM_MAX_NDV = 4096
 _BLOOM_FPP = 0.05
-# Values that hardly repeat: a dictionary of them would be as large as they are.
-_PLAIN = frozenset({"seq", "ack"})
+# Values that hardly repeat, `address` and `name` in the dictionary of symbols: an encoding by
+# dictionary would be larger than they are, and making it would take 25 MB.
+_PLAIN = frozenset({"seq", "ack", "address", "name"})
 
 
 class SegmentFile:

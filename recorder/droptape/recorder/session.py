@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -24,12 +25,14 @@ from .host import SteadyOffset, clock_pair, host
 from .kallsyms import Symbols
 from .live import LivePrinter
 from .options import Options
+from .ownership import Ownership, choose
 from .recovery import recover_siblings
 from .sampling.sampler import Sampler
 from .scan import OwnerScan
 from .status import StatusLine
 from .stopping import Stopper, find_program
 from .store import Store
+from .sweep import sweep_first, sweep_last
 from .version import version
 
 _IDLE_WAIT_S, _BUSY_WAIT_S = 0.1, 0.01
@@ -55,11 +58,16 @@ def record(options: Options) -> Ended:
         DroptapeError: the recording could not begin; nothing is left behind.
     """
     find_program(options.command)
+    ownership = choose(options.group)
     Store.check(options.output)
     with Stopper(options.duration_s) as stopper:
-        loaded = client.load(options.events, record_benign=options.include_benign, btf=options.btf)
+        with ThreadPoolExecutor(1) as pool:
+            symbols = pool.submit(Symbols.load)  # while the loader compiles
+            loaded = client.load(
+                options.events, record_benign=options.include_benign, btf=options.btf
+            )
         try:
-            return _Session(options, loaded).run(stopper)
+            return _Session(options, loaded, symbols.result(), ownership).run(stopper)
         finally:
             loaded.close()
 
@@ -67,7 +75,9 @@ def record(options: Options) -> Ended:
 class _Session:
     """The loop and what it works with."""
 
-    def __init__(self, options: Options, loaded: Loaded) -> None:
+    def __init__(
+        self, options: Options, loaded: Loaded, symbols: Symbols, ownership: Ownership
+    ) -> None:
         kinds, enums = all_kinds(), loaded.enums()
         self._options = options
         self._loaded = loaded
@@ -91,6 +101,8 @@ class _Session:
             rotate_bytes=options.rotate_bytes,
             rotate_seconds=options.rotate_s,
         )
+        self._ownership = ownership
+        ownership.open_to_group(options.output)
         self._wall_offset_ns = SteadyOffset()
         self._scan = OwnerScan(loaded)
         self._feed = Feed(loaded, tables, self._scan, self._store)
@@ -99,7 +111,7 @@ class _Session:
         self._feed.watchers.append(self._explainer.watch)
         self._sampler = Sampler(loaded, self._explainer.watch)
         self._feed.watchers.append(self._sampler.watch)
-        self._symbols = Symbols.load()
+        self._symbols = symbols
         self._status = StatusLine(sys.stderr)
         self._live: LivePrinter | None = None
         if options.live:
@@ -177,13 +189,17 @@ class _Session:
                 for kind, causes in self._counts.lost.items():
                     manifest.losses.setdefault(kind, {}).update(causes)
 
+    def _drain(self) -> None:
+        while self._feed.drain(self._wall_offset_ns()) > 0:
+            continue
+
     def _finish(self, reason: str) -> None:
         """Detach first, so that the rows and the totals that follow are the same events."""
+        sweep_last(self._loaded, self._drain)
         self._sampler.stop()
         for name in [n for n in self._loaded.fds if n.startswith("link:")]:
             os.close(self._loaded.fds.pop(name))
-        while self._feed.drain(self._wall_offset_ns()) > 0:
-            continue
+        self._drain()
         self._take_counts()
         self._sampler.deliver(self._store, self._wall_offset_ns())
         self._explainer.look_up()
@@ -193,4 +209,5 @@ class _Session:
             self._live.flush(end=True)
         self._status.clear()
         self._store.close(reason)
+        self._ownership.hand_over(self._options.output)
         self._feed.close()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from droptape.bpf.kind import EventKind, Fewer, Hook, RawTracepoint
 from droptape.format.common import COMMON
-from droptape.format.schema import Column, Enum, Table, enum32
+from droptape.format.schema import Column, Enum, Table, enum8, enum32, numbered
 from droptape.format.types import BOOL, KSYM, TCP_FLAGS, U32
 
 DROP_REASON = Enum("drop_reason", kernel="skb_drop_reason")
+PACKET_PATH = numbered("packet_path", "unrouted", "input", "forward", "output")
 
 KIND = EventKind(
     table=Table(
@@ -27,7 +28,16 @@ KIND = EventKind(
             Column("length", U32, "length of the packet (sk_buff.len)", "bytes"),
             Column("seq", U32, "TCP sequence number; 0 without a TCP header"),
             Column("ack", U32, "TCP acknowledgement number; 0 without a TCP header"),
+            Column("rcvbuf", U32, "limit of the socket's receive buffer (sock.sk_rcvbuf), twice "
+                   "what the program asked for; null without a socket", "bytes", null_if=0),
             Column("tcp_flags", TCP_FLAGS, "TCP flags of the packet"),
+            enum8(
+                "path",
+                PACKET_PATH,
+                "where the packet was on its way, by its route: input: for this host; forward: for "
+                "another; output: sent by this host; null: it has no route yet, or no longer",
+                null_if=0,
+            ),
             Column("benign", BOOL, "whether drops like this happen on healthy systems"),
         ),
         cause="reason",
@@ -40,16 +50,10 @@ KIND = EventKind(
             (RawTracepoint("kfree_skb", "drops_kfree_skb"),),
             lacks=(
                 Fewer("kfree_skb", 3, "no reasons: the location alone tells why"),
-                Fewer("kfree_skb", 4, "no receiving socket: owners of received packets only for "
-                      "full UDP sockets"),
+                Fewer("kfree_skb", 4, "no receiving socket: received packets have owners only by "
+                      "port or flow"),
             ),
         ),
-        # Names the socket whose buffer was full where kfree_skb does not.
-        Hook(
-            "udp_receiver",
-            (RawTracepoint("udp_fail_queue_rcv_skb", "drops_udp_receiver"),),
-            only_if=Fewer("kfree_skb", 4),
-        ),
     ),
-    ring_bytes=16 << 20,
+    ring_bytes=8 << 20,
 )  # fmt: skip

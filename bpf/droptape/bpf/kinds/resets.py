@@ -37,5 +37,5 @@ KIND = EventKind(
         ),
         Hook("tcp_receive_reset", (RawTracepoint("tcp_receive_reset", "resets_received"),)),
     ),
-    ring_bytes=2 << 20,
+    ring_bytes=1 << 20,
 )

@@ -73,5 +73,5 @@ KIND = EventKind(
             (RawTracepoint("tcp_retransmit_synack", "retransmits_synack"),),
         ),
     ),
-    ring_bytes=4 << 20,
+    ring_bytes=2 << 20,
 )  # fmt: skip

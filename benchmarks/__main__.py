@@ -1,0 +1,27 @@
+"""Cost, throughput, size and losses of the recorder, and the speed of the analysis."""
+
+from __future__ import annotations
+
+import analysis
+import footprint
+import overload
+import program_time
+import size
+import slowdown
+import soak
+import throughput
+from bench import command
+
+PARTS = {
+    "program_time": program_time.measure,
+    "slowdown": slowdown.measure,
+    "footprint": footprint.measure,
+    "throughput": throughput.measure,
+    "size": size.measure,
+    "overload": overload.measure,
+    "analysis": analysis.measure,
+    "soak": soak.measure,
+}
+
+if __name__ == "__main__":
+    command.main(PARTS, __doc__)

@@ -1,0 +1,41 @@
+"""Passes over everything that the kernel side knows, at the begin and the end of a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from droptape.bpf import syscall
+from droptape.bpf.client import Loaded
+from droptape.bpf.kind import Sweep
+from droptape.bpf.kinds import all_kinds
+
+_AT_ONCE = 4096
+"""Keys between two looks at the rings: the rows of so many fit into one."""
+
+
+def sweep_first(loaded: Loaded) -> None:
+    """Tell the kinds what was there before the recorder; OSError when the kernel refuses."""
+    for name in loaded.kinds:
+        if sweep := all_kinds()[name].first:
+            _run(loaded, sweep, lambda: None)
+
+
+def sweep_last(loaded: Loaded, drain: Callable[[], None]) -> None:
+    """Have the kinds report what is still there; `drain` empties the rings meanwhile."""
+    for name in loaded.kinds:
+        if sweep := all_kinds()[name].last:
+            _run(loaded, sweep, drain)
+
+
+def _run(loaded: Loaded, sweep: Sweep, pause: Callable[[], None]) -> None:
+    fd, program = loaded.fds[f"map:{sweep.map}"], loaded.fds[f"program:{sweep.function}"]
+    shape = syscall.map_shape(fd)
+    value = np.dtype((np.void, shape.value_bytes))
+    keys, _ = syscall.map_items(fd, np.dtype("u8"), value, shape.entries)
+    for number, key in enumerate(keys.tolist()):
+        if number % _AT_ONCE == 0:
+            pause()
+        syscall.run(program, key)
+    pause()
