@@ -18,7 +18,7 @@ from droptape.format.manifest import Probe
 from .loader import LoaderError
 from .reasons import Reason
 
-_TIMEOUT_S = 90.0
+_TIMEOUT_S = 300.0  # an emulated processor may need minutes for what takes a second
 
 
 @dataclass(slots=True)
@@ -55,12 +55,19 @@ class Loaded:
         self.fds.clear()
 
 
-def load(kinds: Sequence[str], *, record_benign: bool = False, btf: Path | None = None) -> Loaded:
+def load(
+    kinds: Sequence[str],
+    *,
+    record_benign: bool = False,
+    track_io: bool = False,
+    btf: Path | None = None,
+) -> Loaded:
     """Compile and attach the programs of the event kinds called `kinds`.
 
     Args:
         kinds: names of event kinds.
         record_benign: also make rows for drops that are part of normal operation.
+        track_io: also watch every message, to know who uses a socket that several have open.
         btf: the running kernel's BTF, for kernels without one of their own.
 
     Raises:
@@ -82,6 +89,7 @@ def load(kinds: Sequence[str], *, record_benign: bool = False, btf: Path | None 
             request = {
                 "kinds": list(kinds),
                 "record_benign": record_benign,
+                "track_io": track_io,
                 "btf": str(btf.absolute()) if btf else "",
             }
             ours.sendall(json.dumps(request).encode() + b"\n")

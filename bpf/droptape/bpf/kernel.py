@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 _CLOCK_MONOTONIC_COARSE = 6
+_MOUNTINFO = Path("/proc/self/mountinfo")
 _KALLSYMS = Path("/proc/kallsyms")
 _POSSIBLE = Path("/sys/devices/system/cpu/possible")
 
@@ -22,6 +23,20 @@ def possible_cpus() -> int:
     """Return how many CPUs the kernel may ever have: per-CPU maps hold that many values."""
     last = _POSSIBLE.read_text().strip().replace(",", "-").split("-")[-1]
     return int(last) + 1
+
+
+def cgroup2_mount(mountinfo: Path = _MOUNTINFO) -> Path | None:
+    """Return where cgroup version 2 is mounted, None where it is not (proc_pid_mountinfo(5))."""
+    try:
+        lines = mountinfo.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        if after.split(" ", 1)[0] == "cgroup2":
+            place = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), before.split()[4])
+            return Path(place)
+    return None
 
 
 def symbol(name: str) -> int:

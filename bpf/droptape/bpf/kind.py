@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from droptape.format.decode import Records
 from droptape.format.schema import Table
 
 
@@ -70,7 +72,23 @@ class Kretprobe:
         return f"kretprobe {self.target}"
 
 
-Program = RawTracepoint | Fexit | Kretprobe
+@dataclass(frozen=True, slots=True)
+class CgroupSocket:
+    """A program that runs when a process makes a socket, in any control group of version 2.
+
+    Attributes:
+        function: the C function; it returns 1, because 0 forbids the socket.
+    """
+
+    function: str
+
+    @property
+    def mechanism(self) -> str:
+        """How the manifest calls it."""
+        return "cgroup sock_create"
+
+
+Program = RawTracepoint | Fexit | Kretprobe | CgroupSocket
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +125,19 @@ class Hook:
 
 
 @dataclass(frozen=True, slots=True)
+class Sweep:
+    """A program that the recorder runs for every key of a map, with the key as first argument.
+
+    Attributes:
+        map: the map; its keys have 8 bytes.
+        function: the C function, of a raw tracepoint program that is attached to nothing.
+    """
+
+    map: str
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
 class EventKind:
     """One event kind.
 
@@ -114,11 +145,24 @@ class EventKind:
         table: its record; the C struct ``<name>_event`` is made from it.
         hooks: what feeds it. The kind is live when at least one is attached.
         ring_bytes: size of its ring buffer, a power of two times the page size.
+        default: whether it is recorded when no kinds are named.
+        first: run when the probes are live and the open files were walked.
+        last: run before the probes are detached.
+        settle: changes a batch before it is stored; rows may go, but none may come.
     """
 
     table: Table
     hooks: tuple[Hook, ...]
     ring_bytes: int
+    default: bool = True
+    first: Sweep | None = None
+    last: Sweep | None = None
+    settle: Callable[[Records], Records] | None = None
+
+    @property
+    def sweeps(self) -> tuple[Sweep, ...]:
+        """Both, as far as there are any."""
+        return tuple(sweep for sweep in (self.first, self.last) if sweep)
 
     @property
     def source(self) -> Path:

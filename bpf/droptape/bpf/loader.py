@@ -26,7 +26,17 @@ from droptape.format.tables import LISTENERS
 
 from . import codegen, kernel, syscall
 from .btf import VMLINUX, Btf
-from .kind import EventKind, Fewer, Fexit, Hook, Kretprobe, Program, RawTracepoint
+from .kind import (
+    CgroupSocket,
+    EventKind,
+    Fewer,
+    Fexit,
+    Hook,
+    Kretprobe,
+    Program,
+    RawTracepoint,
+    Sweep,
+)
 from .kinds import all_kinds
 from .reasons import reasons
 
@@ -34,9 +44,15 @@ ROOT = Path(__file__).parent
 TRACKERS = (
     Hook("inet_sock_set_state", (RawTracepoint("inet_sock_set_state", "track_state"),)),
     Hook("tcp_destroy_sock", (RawTracepoint("tcp_destroy_sock", "track_destroy"),)),
+    Hook("udp_socket", (CgroupSocket("track_udp_socket"),)),
+)
+# Run for every message, so only on request.
+IO_TRACKERS = (
+    Hook("sock_send_length", (RawTracepoint("sock_send_length", "track_send"),)),
+    Hook("sock_recv_length", (RawTracepoint("sock_recv_length", "track_receive"),)),
 )
 TOTALS_ENTRIES, OWNER_ENTRIES, FLOW_ENTRIES, LISTENER_ENTRIES = 16384, 65536, 65536, 16384
-RECEIVER_ENTRIES = 4096
+HOLDER_ENTRIES = 65536
 _SHARED_MAPS = (
     "totals",
     "lost",
@@ -44,13 +60,20 @@ _SHARED_MAPS = (
     "cpu_base",
     "owners",
     "holders",
+    "flows",
     "listeners",
     "refusals",
-    "receivers",
+    "udp_ports",
 )
+CONNECTION_ENTRIES = 131072
+_CGROUP_SOCK = 9  # BPF_PROG_TYPE_CGROUP_SOCK
 _ENTRY, _RETURN = 0, 1  # enum bpf_probe_attach_type of libbcc
+_NO_BTF = "it takes a kernel with BTF of its own"
 _ANCHOR_ID, _ANCHOR_POINTER = 1, 2
 _FDS_PER_MESSAGE = 200
+# bcc optimizes what clang gives it, so clang need not do it too, and nobody reads the debug
+# information: without both it compiles in two thirds of the time.
+_CFLAGS = ["-Wno-duplicate-decl-specifier", "-g0", "-Xclang", "-disable-llvm-passes"]
 
 
 class LoaderError(DroptapeError):
@@ -74,7 +97,7 @@ class _Module:
         try:
             # bcc would attach every function whose name starts with kretfunc__ by itself.
             only_compiled = type("BPF", (BPF,), {"_trace_autoload": lambda self: None})
-            self._module = only_compiled(text=source, cflags=["-Wno-duplicate-decl-specifier"])
+            self._module = only_compiled(text=source, cflags=_CFLAGS)
         except Exception as exc:  # bcc raises nothing more precise
             raise LoaderError(f"bcc cannot compile the programs: {exc}") from exc
         self.fds: dict[str, int] = {}
@@ -82,6 +105,16 @@ class _Module:
     def load(self, function: str, program_type: int) -> int:
         """Load one program; OSError or Exception from bcc when the kernel refuses it."""
         return int(self._module.load_func(function, program_type).fd)
+
+    def unattached(self, sweep: Sweep) -> str:
+        """Load the program of a sweep; return "" or why it could not be done."""
+        try:
+            program = self.load(sweep.function, self._bpf.RAW_TRACEPOINT)
+        except Exception as exc:  # noqa: BLE001
+            return f"the kernel refuses the program: {exc}"
+        self.fds[f"program:{sweep.function}"] = program
+        self.fds[f"map:{sweep.map}"] = self.map_fd(sweep.map)
+        return ""
 
     def attach(self, program: Program) -> str:
         """Attach a program; return "" or why it could not be done."""
@@ -91,6 +124,12 @@ class _Module:
                 links = [self._lib.bpf_attach_raw_tracepoint(fd, program.tracepoint.encode())]
             elif isinstance(program, Fexit):
                 links = [self._lib.bpf_attach_kfunc(self.load(program.function, self._bpf.TRACING))]
+            elif isinstance(program, CgroupSocket):
+                mount = kernel.cgroup2_mount()
+                if mount is None:
+                    return "cgroup version 2 is not mounted"
+                fd = self.load(program.function, _CGROUP_SOCK)
+                links = [syscall.link_socket_creation(fd, str(mount))]
             else:
                 links = self._kretprobe(program)
         except Exception as exc:  # noqa: BLE001
@@ -125,6 +164,8 @@ class _Module:
             target: what it iterates over.
             map_name: the map, where the target is ``bpf_map_elem``.
         """
+        if not VMLINUX.exists():
+            return _NO_BTF
         try:
             program = self.load(f"bpf_iter__{target}", self._bpf.TRACING)
         except Exception as exc:  # noqa: BLE001
@@ -182,9 +223,12 @@ class _Module:
         return ""
 
 
-def source_for(kinds: Sequence[EventKind], btf: Btf, *, record_benign: bool) -> str:
+def source_for(
+    kinds: Sequence[EventKind], btf: Btf, *, record_benign: bool, track_io: bool = False
+) -> str:
     """Return the whole C source for `kinds` on the running kernel."""
-    paths = [ROOT / "core" / "track.c", *(kind.source for kind in kinds)]
+    core = ("track.c", "track_io.c") if track_io else ("track.c",)
+    paths = [*(ROOT / "core" / name for name in core), *(kind.source for kind in kinds)]
     joined = codegen.join_sources(paths, ROOT)
     cpus = kernel.possible_cpus()
     constants = {
@@ -194,10 +238,11 @@ def source_for(kinds: Sequence[EventKind], btf: Btf, *, record_benign: bool) -> 
         "TOTALS_ENTRIES": TOTALS_ENTRIES,
         "OWNER_ENTRIES": OWNER_ENTRIES,
         "FLOW_ENTRIES": FLOW_ENTRIES,
+        "HOLDER_ENTRIES": HOLDER_ENTRIES,
         "LISTENER_ENTRIES": LISTENER_ENTRIES,
-        "RECEIVER_ENTRIES": RECEIVER_ENTRIES,
         "CAN_EXCHANGE": int(syscall.can_exchange()),
         "PER_CPU_OFFSETS": f"{kernel.symbol('__per_cpu_offset'):#x}ULL",
+        "CONNECTION_ENTRIES": CONNECTION_ENTRIES,
         "REFUSAL_ENTRIES": max(4096, 512 * cpus),
     }
     page = os.sysconf("SC_PAGE_SIZE")
@@ -216,7 +261,11 @@ def source_for(kinds: Sequence[EventKind], btf: Btf, *, record_benign: bool) -> 
 
 
 def load(
-    kinds: Sequence[EventKind], *, record_benign: bool, btf_file: Path = VMLINUX
+    kinds: Sequence[EventKind],
+    *,
+    record_benign: bool,
+    track_io: bool = False,
+    btf_file: Path = VMLINUX,
 ) -> tuple[dict[str, Any], list[int]]:
     """Compile, load and attach the programs of `kinds`.
 
@@ -228,10 +277,11 @@ def load(
         LoaderError, BtfError: nothing can be loaded.
     """
     btf = Btf.load(btf_file)
-    module = _Module(source_for(kinds, btf, record_benign=record_benign))
+    module = _Module(source_for(kinds, btf, record_benign=record_benign, track_io=track_io))
     cpus = kernel.possible_cpus()
     percpu_problem = module.find_cpu_bases(cpus)
-    probes = [_attach(module, btf, "owners", hook) for hook in TRACKERS]
+    trackers = TRACKERS + IO_TRACKERS if track_io else TRACKERS
+    probes = [_attach(module, btf, "owners", hook) for hook in trackers]
     problem = module.iterator("task_file")
     mechanism = "" if problem else "iterator task_file"
     probes.append(Probe("owners/scan", "owners", mechanism, not problem, problem))
@@ -244,12 +294,18 @@ def load(
                 continue
             probe = _attach(module, btf, kind.table.name, hook)
             if kind.table.name == "listen" and percpu_problem and probe.attached:
-                probe.note = f"refused connections cannot be told apart: {percpu_problem}"
+                # It runs, but without the kernel's counters it tells nothing.
+                problem = f"refused connections cannot be told apart: {percpu_problem}"
+                probe = Probe(probe.name, probe.table, "", False, problem)
             probes.append(probe)
+        for sweep in kind.sweeps:
+            problem = module.unattached(sweep)
+            name = f"{kind.table.name}/{sweep.function}"
+            mechanism = "" if problem else f"run for every key of {sweep.map}"
+            probes.append(Probe(name, kind.table.name, mechanism, not problem, problem))
     fds = dict(module.fds)
     for name in _SHARED_MAPS:
-        if (fd := module.map_fd(name)) >= 0:
-            fds[f"map:{name}"] = fd
+        fds[f"map:{name}"] = module.map_fd(name)
     for kind in kinds:
         fds[f"ring:{kind.table.name}"] = module.map_fd(f"ring_{kind.table.name}")
     report = {
@@ -283,6 +339,8 @@ def _attach(module: _Module, btf: Btf, table: str, hook: Hook) -> Probe:
 def _absent(btf: Btf, program: Program) -> str:
     if isinstance(program, RawTracepoint) and btf.tracepoint_arguments(program.tracepoint) is None:
         return "this kernel has no such tracepoint"
+    if isinstance(program, Fexit) and not VMLINUX.exists():
+        return _NO_BTF
     return ""
 
 
@@ -294,6 +352,7 @@ def _serve(channel: socket.socket) -> None:
         report, fds = load(
             kinds,
             record_benign=request["record_benign"],
+            track_io=request["track_io"],
             btf_file=Path(request["btf"] or VMLINUX),
         )
     except DroptapeError as exc:

@@ -10,7 +10,7 @@ import errno
 import os
 import platform
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import numpy.typing as npt
 _NR_BPF = 321 if platform.machine() == "x86_64" else 280
 _MAP_LOOKUP, _MAP_UPDATE, _PROG_LOAD = 1, 2, 5
 _PROG_TEST_RUN, _OBJ_GET_INFO, _MAP_LOOKUP_BATCH, _ITER_CREATE = 10, 15, 24, 33
+_LINK_CREATE, _SOCKET_CREATED = 28, 2  # BPF_CGROUP_INET_SOCK_CREATE
 _RUN_ON_CPU = 1
 _SOCKET_FILTER = 1
 _ATTRIBUTES = 128
@@ -64,6 +65,32 @@ def map_id(fd: int) -> int:
     return int(info[1])
 
 
+class MapShape(NamedTuple):
+    """Sizes of a map."""
+
+    key_bytes: int
+    value_bytes: int
+    entries: int
+
+
+def map_shape(fd: int) -> MapShape:
+    """Return the sizes of a map (struct bpf_map_info, from its third word)."""
+    info = np.zeros(5, "u4")
+    _bpf(_OBJ_GET_INFO, struct.pack("<IIQ", fd, info.nbytes, _address(info)))
+    return MapShape(*info[2:].tolist())
+
+
+def run(program_fd: int, argument: int) -> None:
+    """Run a raw-tracepoint program once here, with `argument` as its first."""
+    context = np.zeros(12, "u8")
+    context[0] = argument
+    attributes = bytearray(_ATTRIBUTES)
+    struct.pack_into("<I", attributes, 0, program_fd)
+    struct.pack_into("<I", attributes, 40, context.nbytes)  # ctx_size_in
+    struct.pack_into("<Q", attributes, 48, _address(context))  # ctx_in
+    _bpf(_PROG_TEST_RUN, bytes(attributes))
+
+
 def run_on_cpu(program_fd: int, cpu: int) -> None:
     """Run a raw-tracepoint program once on `cpu` (since Linux 5.10, 1b4d60ec162f)."""
     context = np.zeros(12, "u8")
@@ -73,6 +100,19 @@ def run_on_cpu(program_fd: int, cpu: int) -> None:
     struct.pack_into("<Q", attributes, 48, _address(context))  # ctx_in
     struct.pack_into("<II", attributes, 64, _RUN_ON_CPU, cpu)
     _bpf(_PROG_TEST_RUN, bytes(attributes))
+
+
+def link_socket_creation(program_fd: int, cgroup: str) -> int:
+    """Attach a program to the making of sockets in a cgroup and all below (since Linux 5.7).
+
+    Returns:
+        The link's descriptor. Programs of others stay attached beside it.
+    """
+    folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return _bpf(_LINK_CREATE, struct.pack("<IIII", program_fd, folder, _SOCKET_CREATED, 0))
+    finally:
+        os.close(folder)
 
 
 def can_exchange() -> bool:

@@ -35,6 +35,7 @@ OWNER_SOURCE = numbered(
     "flow",
     "port",
     "io",
+    "socket",
 )
 """How an owner was found. bpf/droptape/bpf/core/owner.h holds the rules, in order."""
 
@@ -72,10 +73,10 @@ COMMON: tuple[Column, ...] = (
     enum8(
         "owner_source",
         OWNER_SOURCE,
-        "how the owner was found: connect, listen: it called that; open: it has the socket open; "
-        "close: it closed it last; listener: its listener took the connection; flow: it had the "
-        "connection that ended; port: it listens where the packet went; io: it sent or received "
-        "last; none: unknown",
+        "how the owner was found: connect, listen, socket: it called that; open: it has the "
+        "socket open; close: it closed it last; listener: its listener took the connection; "
+        "flow: it had the connection that ended; port: it listens where the packet went; "
+        "io: it sent or received last; none: unknown",
     ),
     Column("owner_shared", BOOL, "whether other processes have the socket open too"),
 )

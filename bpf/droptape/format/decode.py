@@ -60,6 +60,8 @@ def _convert(column: Column, values: npt.NDArray[Any]) -> pa.Array[Any]:
     if special is not None:
         return special(values)
     mask = values == column.null_if if column.null_if is not None else None
+    if column.type is BOOL:
+        return pa.array(values.astype(bool), mask=mask)
     target = column.type.arrow
     stored = np.dtype(target.to_pandas_dtype())
     # Unsigned 64-bit values keep their bits; smaller ones widen into a signed type that holds them.
@@ -127,7 +129,6 @@ _SPECIAL: dict[str, Callable[[npt.NDArray[Any]], pa.Array[Any]]] = {
     TEXT16.name: _text,
     TEXT64.name: _text,
     TCP_FLAGS.name: _flags,
-    BOOL.name: lambda values: pa.array(values.astype(bool)),
     STRING.name: _strings,
 }
 

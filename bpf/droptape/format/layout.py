@@ -6,6 +6,8 @@
     recorder.lock                           locked (flock) while a recorder writes
     <table>/<sequence>-<start>.parquet      a sealed segment
     <table>/<sequence>-<start>.journal      a segment that is not sealed yet (journal.py)
+    marks/, imported_<name>/                tables that others add, while it runs or later: the
+                                            manifest does not list their files
 
 `sequence` has six digits and counts from 1 in each table; `start` is UTC as YYYYMMDDTHHMMSSZ.
 Names that start with a dot are being written and do not count. When a journal and a sealed file
@@ -22,6 +24,8 @@ from pathlib import Path
 
 MANIFEST = "recording.json"
 LOCK = "recorder.lock"
+IMPORTED = "imported_"
+"""What the name of an imported table begins with."""
 _NAME = re.compile(r"(\d{6,})-(\d{8}T\d{6}Z)\.(parquet|journal)")
 
 
@@ -55,6 +59,11 @@ def segments(recording: Path, table: str) -> list[SegmentFile]:
         if sealed or sequence not in found:
             found[sequence] = SegmentFile(path, table, sequence, sealed)
     return [found[sequence] for sequence in sorted(found)]
+
+
+def added_later(table: str) -> bool:
+    """Say whether files of `table` may be there that the manifest does not list."""
+    return table == "marks" or table.startswith(IMPORTED)
 
 
 def is_recording(path: Path) -> bool:

@@ -7,6 +7,7 @@ so that it can be read without the program that wrote it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +20,16 @@ from .errors import FormatError
 from .types import ENUM8, ENUM32, MONO, TYPES, WALL, ColumnType, ViewColumn
 
 Role = Literal["events", "series", "dictionary"]
+
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
+def _identifier(name: Any) -> str:
+    """Return a name that may stand in SQL: a recording can come from anybody."""
+    if not isinstance(name, str) or not _IDENTIFIER.fullmatch(name):
+        raise FormatError(f"{str(name)[:80]!a} is no name for a table or column")
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +94,7 @@ class Column:
             ) from exc
         enum = data.get("enum")
         return cls(
-            name=str(data["name"]),
+            name=_identifier(data["name"]),
             type=kind,
             doc=str(data.get("doc", "")),
             unit=str(data.get("unit", "")),
@@ -209,7 +220,7 @@ class Table:
         """Read what `to_json` wrote; FormatError when something is missing."""
         try:
             return cls(
-                name=str(data["name"]),
+                name=_identifier(data["name"]),
                 doc=str(data["doc"]),
                 columns=tuple(Column.from_json(c) for c in data["columns"]),
                 role=data["role"],

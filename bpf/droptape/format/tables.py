@@ -5,7 +5,20 @@ from __future__ import annotations
 from .common import OWNER_SOURCE, PROTOCOL
 from .schema import Column, Table, by_name, enum8, numbered
 from .types import (
-    ADDRESS, BOOL, CGROUP, I64, KSYM, MONO, NETNS, STRING, TEXT16, TEXT64, U16, U32, U64, WALL,
+    ADDRESS,
+    BOOL,
+    CGROUP,
+    I64,
+    KSYM,
+    MONO,
+    NETNS,
+    STRING,
+    TEXT16,
+    TEXT64,
+    U16,
+    U32,
+    U64,
+    WALL,
 )  # fmt: skip
 
 LOSS_CAUSE = numbered("loss_cause", "ring_full", "map_full", "sampled", "disk_full")
@@ -110,10 +123,28 @@ CGROUPS = Table(
     "cgroups",
     "Control groups of recorded sockets.",
     (
-        Column("id", I64, "id, the inode number of its folder"),
+        Column(
+            "id",
+            I64,
+            "id, the inode number of its folder; negative for a group of version 1, "
+            "which has no id",
+        ),
         Column("path", STRING, "path below the cgroup mount"),
         Column("container", STRING, "container or unit that the path names"),
         Column("runtime", STRING, "what made it: docker, containerd, crio, podman, lxc, systemd"),
+        Column(
+            "name",
+            STRING,
+            "what the runtime calls the container, from its own files; in "
+            "Kubernetes namespace/pod/container; null when none tells",
+        ),
+        Column("pod", STRING, "uid of the Kubernetes pod that the path names"),
+        Column(
+            "source",
+            STRING,
+            "what told the group: socket, or where that tells none (version "
+            "1 of cgroups) process, the one that owns it",
+        ),
     ),
     role="dictionary",
 )
@@ -123,7 +154,12 @@ NETNS_NAMES = Table(
     "Network namespaces.",
     (
         Column("inum", I64, "inode number"),
-        Column("name", STRING, "name under /run/netns, `host` for the initial one"),
+        Column(
+            "name",
+            STRING,
+            "name under /run/netns, `host` for the initial one, else the "
+            "container's or unit's that has a process in it",
+        ),
         Column("pid", U32, "a process in it when it was read"),
     ),
     role="dictionary",
@@ -165,9 +201,21 @@ SYSCTLS = Table(
     role="dictionary",
 )
 
+MARKS = Table(
+    "marks",
+    "What users wrote into the recording while it ran (droptape-record --mark), one file each; "
+    "the manifest does not list them.",
+    (
+        Column("ts", WALL, "when the mark was set"),
+        Column("text", STRING, "what it says"),
+        Column("source", STRING, "name of the user who set it"),
+    ),
+    role="dictionary",
+)
+
 TABLES: dict[str, Table] = by_name(
     (
         TOTALS, LOSSES, COUNTERS, LISTENERS, PROCESSES, CGROUPS, NETNS_NAMES, SYMBOLS, REASONS,
-        SYSCTLS,
+        SYSCTLS, MARKS,
     )
 )  # fmt: skip

@@ -149,13 +149,17 @@ CGROUP = ColumnType(
     "__u64 {name}",
     "u8",
     pa.int64(),
-    "id of a cgroup (version 2)",
+    "id of a cgroup (version 2), or a negative number for one of version 1",
     (
         ViewColumn("{name}", "t.{name}", "BIGINT"),
         ViewColumn("cgroup", "d_{name}.path", "VARCHAR", "path of the cgroup, where it was known"),
         ViewColumn(
             "container", "d_{name}.container", "VARCHAR", "container or unit named by the path"
         ),
+        ViewColumn(
+            "container_name", "d_{name}.name", "VARCHAR", "what the runtime calls the container"
+        ),
+        ViewColumn("pod", "d_{name}.pod", "VARCHAR", "uid of the Kubernetes pod"),
     ),
     Join("cgroups", "id"),
 )

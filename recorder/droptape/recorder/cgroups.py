@@ -6,8 +6,11 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-MOUNTINFO = Path("/proc/self/mountinfo")
+from droptape.bpf.kernel import cgroup2_mount as find_mount
+
+from .container_names import ContainerNames
 
 _ID = r"(?P<id>[0-9a-f]{64})"
 # Tried in this order on each part of a path, from the leaf up.
@@ -31,35 +34,61 @@ _POD = re.compile(r"(?:kubepods[a-z-]*-)?pod(?P<uid>[0-9a-f]{8}[-_0-9a-f]{24,32}
 _UNIT = re.compile(r".+\.(?:service|scope)")
 
 
-def container_of(path: str) -> tuple[str | None, str | None]:
+class Identity(NamedTuple):
+    """What a cgroup's path says.
+
+    Attributes:
+        container: the first 12 digits of an id, as the runtimes show it; a name with lxc and
+            nspawn; ``pod<uid>`` for a pod's own group; a unit's name with systemd; None for others.
+        runtime: what made it, ``kubernetes`` for a pod's own group; None when unknown.
+        full_id: the whole id, or the name.
+        pod: uid of the Kubernetes pod it belongs to.
+    """
+
+    container: str | None = None
+    runtime: str | None = None
+    full_id: str = ""
+    pod: str | None = None
+
+
+def identify(path: str) -> Identity:
     """Name the container, pod or unit of a cgroup path, and what made it.
 
     Args:
         path: below the cgroup mount, for example
             ``/system.slice/docker-<64 hex digits>.scope``.
-
-    Returns:
-        (container, runtime): the first 12 digits of an id, as the runtimes show it; a name with
-        lxc and nspawn; ``pod<uid>`` with runtime ``kubernetes`` for a pod's own group; a unit's
-        name with runtime ``systemd``; (None, None) for any other path.
     """
     parts = [part for part in path.split("/") if part]
+    pod = _pod_of(parts)
     for i, part in reversed(list(enumerate(parts))):
         for runtime, pattern in _RUNTIMES:
             if match := pattern.fullmatch(part):
                 name = _unescape(match["id"])
-                return (name[:12] if _BARE_ID.fullmatch(name) else name), runtime
+                short = name[:12] if _BARE_ID.fullmatch(name) else name
+                return Identity(short, runtime, name, pod)
         if _BARE_ID.fullmatch(part):
-            return part[:12], _parent_runtime(parts[:i])
+            return Identity(part[:12], _parent_runtime(parts[:i]), part, pod)
         if i and parts[i - 1] == "lxc":
-            return part, "lxc"
-    for part in reversed(parts):
-        if match := _POD.fullmatch(part):
-            return "pod" + match["uid"].replace("_", "-"), "kubernetes"
+            return Identity(part, "lxc", part, pod)
+    if pod is not None:
+        return Identity(f"pod{pod}", "kubernetes", pod, pod)
     for part in reversed(parts):
         if _UNIT.fullmatch(part):
-            return _unescape(part), "systemd"
-    return None, None
+            return Identity(_unescape(part), "systemd", _unescape(part))
+    return Identity()
+
+
+def container_of(path: str) -> tuple[str | None, str | None]:
+    """Return only the container and what made it (see `identify`)."""
+    return identify(path)[:2]
+
+
+def _pod_of(parts: list[str]) -> str | None:
+    for part in reversed(parts):
+        # containerd's systemd driver without delegation: <pod>.slice:cri-containerd:<id>
+        if match := _POD.fullmatch(part.partition(":")[0]):
+            return match["uid"].replace("_", "-")
+    return None
 
 
 def _parent_runtime(parents: list[str]) -> str | None:
@@ -81,18 +110,25 @@ def _unescape(name: str) -> str:
     return re.sub(r"\\x([0-9a-f]{2})", lambda m: chr(int(m[1], 16)), name)
 
 
-def find_mount(mountinfo: Path = MOUNTINFO) -> Path | None:
-    """Return where cgroup version 2 is mounted, None where it is not (proc_pid_mountinfo(5))."""
-    try:
-        lines = mountinfo.read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        if after.split(" ", 1)[0] == "cgroup2":
-            place = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), before.split()[4])
-            return Path(place)
-    return None
+def cgroup_row(cgroup_id: int, path: str, source: str, names: ContainerNames) -> dict[str, object]:
+    """Return a row of the cgroups table.
+
+    Args:
+        cgroup_id: as in the events.
+        path: below its hierarchy's mount.
+        source: what told the path: ``socket`` or ``process``.
+        names: what the runtimes' own files tell.
+    """
+    identity = identify(path)
+    return {
+        "id": cgroup_id,
+        "path": path,
+        "container": identity.container,
+        "runtime": identity.runtime,
+        "name": names.name(identity.full_id, identity.runtime),
+        "pod": identity.pod,
+        "source": source,
+    }
 
 
 class Cgroups:
@@ -101,9 +137,10 @@ class Cgroups:
     The tree is walked when an id is asked for that was not seen before.
     """
 
-    def __init__(self, mount: Path | None = None) -> None:
+    def __init__(self, mount: Path | None = None, names: ContainerNames | None = None) -> None:
         """Use the cgroup2 file system at `mount`, or find it."""
         self._mount = mount if mount is not None else find_mount()
+        self._names = names if names is not None else ContainerNames()
         self._paths: dict[int, str] = {}
 
     def path(self, cgroup_id: int) -> str | None:
@@ -122,10 +159,7 @@ class Cgroups:
         for cgroup_id in wanted:
             path = self._paths.get(cgroup_id)
             if path is not None:
-                container, runtime = container_of(path)
-                rows.append(
-                    {"id": cgroup_id, "path": path, "container": container, "runtime": runtime}
-                )
+                rows.append(cgroup_row(cgroup_id, path, "socket", self._names))
         return rows
 
 

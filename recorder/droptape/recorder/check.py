@@ -68,7 +68,7 @@ def check(out: TextIO, btf: Path | None = None) -> bool:
         print("the probes were not tried", file=out)
         return False
     try:
-        loaded = client.load(list(all_kinds()), btf=btf)
+        loaded = client.load(list(all_kinds()), track_io=True, btf=btf)
     except DroptapeError as exc:
         line(False, "loading the programs", str(exc))
         return False

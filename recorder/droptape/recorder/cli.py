@@ -14,17 +14,18 @@ from typing import NoReturn
 from droptape.bpf.kinds import all_kinds
 from droptape.format.errors import DroptapeError
 
+from .completion import SHELLS, script
 from .options import Options, UsageError, parse_duration, parse_events, parse_size
 from .version import version
 
 _EXAMPLES = """\
 examples:
-  droptape-record                            record until Ctrl-C
-  droptape-record -o rec --duration 10m      for ten minutes, into the folder rec
-  droptape-record -o rec -- wrk -t2 http://10.0.0.2/     while a load test runs
-  droptape-record --live --events drops,listen           and show events as they come
-  droptape-record --mark "new config" rec    note something in a running recording
-  droptape-record --check                    what works on this machine
+  droptape-record                                 until Ctrl-C
+  droptape-record -o rec --duration 10m           for ten minutes, into rec
+  droptape-record -o rec -- wrk -t2 http://web/   while a load test runs
+  droptape-record --live --events drops,listen    and show events as they come
+  droptape-record --mark "new config" rec         note it in a running recording
+  droptape-record --check                         what works on this machine
 """
 
 
@@ -35,7 +36,8 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see droptape-record --help)")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = _Parser(
         prog="droptape-record",
         description="Record packet drops, TCP retransmits, refused connections and resets.",
@@ -55,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--duration", metavar="TIME", help="stop after this time: 30s, 10m, 1h30m")
     parser.add_argument(
         "--events",
-        metavar="KINDS", default=kinds,
+        metavar="KINDS",
+        default=kinds,
         help=f"default: {kinds}; also: {more}",
     )
     parser.add_argument("--live", action="store_true", help="print one line per event")
@@ -75,6 +78,11 @@ def _parser() -> argparse.ArgumentParser:
         "--include-benign",
         action="store_true",
         help="also record rows for drops that are part of normal operation; they always count",
+    )
+    parser.add_argument(
+        "--track-io",
+        action="store_true",
+        help="watch every message: right owners also of sockets that several processes use",
     )
     parser.add_argument(
         "--btf",
@@ -99,6 +107,12 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         help="write 'ready' to this descriptor when the probes are live",
+    )
+    parser.add_argument(
+        "--print-completion",
+        metavar="SHELL",
+        choices=SHELLS,
+        help=f"print the completion for a shell ({', '.join(SHELLS)}), and end",
     )
     parser.add_argument("--version", action="version", version=f"droptape-record {version()}")
     parser.add_argument(
@@ -129,6 +143,7 @@ def _options(args: argparse.Namespace) -> Options:
         rotate_s=parse_duration(args.rotate_every),
         live=args.live,
         include_benign=args.include_benign,
+        track_io=args.track_io,
         command=tuple(command[1:]),
         group=args.group,
         ready_fd=args.ready_fd,
@@ -138,7 +153,10 @@ def _options(args: argparse.Namespace) -> Options:
 
 def _run(argv: Sequence[str] | None) -> int:
     called_ns = time.time_ns()
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
+    if args.print_completion:
+        print(script(args.print_completion, parser(), all_kinds()), end="")
+        return 0
     if args.mark:
         from .marking import mark
 

@@ -14,6 +14,7 @@ from droptape.format.tables import CGROUPS, NETNS_NAMES, PROCESSES, REASONS, SYM
 from .cgroups import Cgroups
 from .kallsyms import Symbols, loaded_modules
 from .netns import NetnsNames
+from .process_groups import ProcessGroups
 from .processes import process_row
 from .store import Store
 
@@ -27,8 +28,9 @@ class Explainer:
     often, so that a recording of weeks does not fill with small files.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, groups: ProcessGroups | None = None) -> None:
         self._store = store
+        self._groups = groups or ProcessGroups()
         self._cgroups = Cgroups()
         self._netns = NetnsNames()
         self._known: dict[str, set[int]] = {"owner_pid": set(), "cgroup_id": set(), "netns": set()}
@@ -64,7 +66,7 @@ class Explainer:
                 self._rows[PROCESSES.name].append(row)
         cgroups = self._take("cgroup_id")
         if cgroups:
-            self._rows[CGROUPS.name] += self._cgroups.rows(cgroups)
+            self._rows[CGROUPS.name] += self._cgroups.rows(cgroups) + self._groups.rows(cgroups)
         modules = loaded_modules()
         if modules != self._modules:
             # A module that came after the start has code that no symbol of the start covers.

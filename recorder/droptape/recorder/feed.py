@@ -11,11 +11,15 @@ from droptape.bpf.ring import Ring
 from droptape.format.decode import Records
 from droptape.format.schema import Table
 
+from .process_groups import ProcessGroups
 from .scan import OwnerScan
 from .store import Store
 
 Watcher = Callable[[Table, Records, int], None]
 """Sees every batch: its table, records, and UTC minus CLOCK_MONOTONIC in nanoseconds."""
+
+_MAY_WAIT = 0.05
+"""Up to this part of a ring may wait for a walk."""
 
 
 @dataclass(slots=True)
@@ -29,10 +33,16 @@ class Feed:
     """Moves records from the rings of all event kinds into a store."""
 
     def __init__(
-        self, loaded: Loaded, tables: Sequence[Table], scan: OwnerScan, store: Store
+        self,
+        loaded: Loaded,
+        tables: Sequence[Table],
+        scan: OwnerScan,
+        store: Store,
+        groups: ProcessGroups | None = None,
     ) -> None:
         kinds = all_kinds()
         self._scan = scan
+        self._groups = groups or ProcessGroups()
         self._store = store
         self._sources = [
             _Source(
@@ -44,20 +54,27 @@ class Feed:
         ]
         self.watchers: list[Watcher] = []
 
-    def drain(self, wall_offset_ns: int) -> float:
+    def drain(self, wall_offset_ns: int, *, last: bool = False) -> float:
         """Take what is there; return how full the fullest ring was, from 0 to 1.
+
+        What needs the next walk over all open files stays in its ring for a while, if that has
+        room, unless it is the `last` time.
 
         A batch is in the journal before its room in the ring is given back.
         """
         fullest = 0.0
         for source in self._sources:
-            fullest = max(fullest, source.ring.pending() / source.ring.size)
+            fill = source.ring.pending() / source.ring.size
+            fullest = max(fullest, fill)
             # One batch: what comes meanwhile is for the next round, so no ring starves another.
             records = source.ring.read()
+            if len(records) and fill < _MAY_WAIT and not last and self._scan.can_wait(records):
+                continue
             if source.settle is not None:
                 records = source.settle(records)
             if len(records):
                 self._scan.fill(records)
+                self._groups.fill(records)
                 self._store.append(source.table.name, records, wall_offset_ns)
             source.ring.advance()
             if len(records):

@@ -27,7 +27,7 @@ MAX_TEXT = 1000
 """Characters of a mark."""
 MAX_MARKS = 10_000
 """Marks of a recording: each is a file."""
-_PATIENCE_S = 5.0
+_PATIENCE_S = 30.0
 
 
 class MarkError(DroptapeError):

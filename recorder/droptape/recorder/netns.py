@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from .cgroups import identify
+from .container_names import ContainerNames
+from .process_groups import best_path, paths_of
+
 PROC = Path("/proc")
 NAMED = (Path("/run/netns"), Path("/var/run/docker/netns"))
 
@@ -22,11 +26,20 @@ def own_netns() -> int:
 
 
 class NetnsNames:
-    """Names by inode number, read when they are asked for."""
+    """Names by inode number, read when they are asked for.
 
-    def __init__(self, proc: Path = PROC, named: tuple[Path, ...] = NAMED) -> None:
+    A namespace that nobody gave a name is called after the container of a process in it.
+    """
+
+    def __init__(
+        self,
+        proc: Path = PROC,
+        named: tuple[Path, ...] = NAMED,
+        containers: ContainerNames | None = None,
+    ) -> None:
         self._proc = proc
         self._named = named
+        self._containers = containers if containers is not None else ContainerNames()
 
     def rows(self, inums: Iterable[int]) -> list[dict[str, object]]:
         """Return a row of the netns table for each of `inums`; name and pid null if unknown."""
@@ -34,9 +47,21 @@ class NetnsNames:
         names = self._names()
         pids = self._processes(wanted)
         return [
-            {"inum": inum, "name": names.get(inum), "pid": pids.get(inum)}
+            {
+                "inum": inum,
+                "name": names.get(inum) or self._container(pids.get(inum)),
+                "pid": pids.get(inum),
+            }
             for inum in sorted(wanted)
         ]
+
+    def _container(self, pid: int | None) -> str | None:
+        """Return the name, else the id, of the container or unit that a process is in."""
+        path = best_path(paths_of(pid, self._proc)) if pid else None
+        if path is None:
+            return None
+        identity = identify(path)
+        return self._containers.name(identity.full_id, identity.runtime) or identity.container
 
     def _names(self) -> dict[int, str]:
         names: dict[int, str] = {}

@@ -26,6 +26,7 @@ class Options:
         rotate_s: seal a segment when it is this old, in seconds.
         live: print events as they come.
         include_benign: also record rows for drops that are part of normal operation.
+        track_io: watch every message to know who uses a socket.
         command: run this, and record while it runs; empty for none.
         group: the group that may read the recording; None for this process's, or the caller of
             sudo's.
@@ -40,6 +41,7 @@ class Options:
     rotate_s: float = 60.0
     live: bool = False
     include_benign: bool = False
+    track_io: bool = False
     command: tuple[str, ...] = ()
     group: str | None = None
     ready_fd: int | None = None

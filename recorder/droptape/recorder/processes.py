@@ -6,6 +6,8 @@ import os
 import time
 from pathlib import Path
 
+from .process_groups import best_path, paths_of
+
 PROC = Path("/proc")
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -59,9 +61,7 @@ def _exe(folder: Path) -> str | None:
 
 
 def _cgroup(folder: Path) -> str | None:
-    """Return the path in the cgroup2 hierarchy, the line ``0::path`` (cgroups(7))."""
-    try:
-        lines = (folder / "cgroup").read_text("utf-8", "backslashreplace").splitlines()
-    except OSError:
-        return None
-    return next((line[3:] for line in lines if line.startswith("0::")), None)
+    """Return the path in the hierarchy of version 2, or one of version 1 if only that tells."""
+    paths = paths_of(int(folder.name), folder.parent)
+    path = paths.pop("", None)
+    return path if path not in (None, "/") else best_path(paths) or path

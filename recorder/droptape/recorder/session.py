@@ -26,6 +26,7 @@ from .kallsyms import Symbols
 from .live import LivePrinter
 from .options import Options
 from .ownership import Ownership, choose
+from .process_groups import ProcessGroups
 from .recovery import recover_siblings
 from .sampling.sampler import Sampler
 from .scan import OwnerScan
@@ -64,7 +65,10 @@ def record(options: Options) -> Ended:
         with ThreadPoolExecutor(1) as pool:
             symbols = pool.submit(Symbols.load)  # while the loader compiles
             loaded = client.load(
-                options.events, record_benign=options.include_benign, btf=options.btf
+                options.events,
+                record_benign=options.include_benign,
+                track_io=options.track_io,
+                btf=options.btf,
             )
         try:
             return _Session(options, loaded, symbols.result(), ownership).run(stopper)
@@ -105,9 +109,10 @@ class _Session:
         ownership.open_to_group(options.output)
         self._wall_offset_ns = SteadyOffset()
         self._scan = OwnerScan(loaded)
-        self._feed = Feed(loaded, tables, self._scan, self._store)
+        groups = ProcessGroups()
+        self._feed = Feed(loaded, tables, self._scan, self._store, groups)
         self._counts = Counts(loaded, tables)
-        self._explainer = Explainer(self._store)
+        self._explainer = Explainer(self._store, groups)
         self._feed.watchers.append(self._explainer.watch)
         self._sampler = Sampler(loaded, self._explainer.watch)
         self._feed.watchers.append(self._sampler.watch)
@@ -129,6 +134,7 @@ class _Session:
         """Record until `stopper` says why to stop, then seal everything."""
         try:
             self._scan.run_if_due()
+            sweep_first(self._loaded)
             self._sampler.start()
             if self._options.ready_fd is not None:
                 os.write(self._options.ready_fd, b"ready\n")
@@ -190,7 +196,7 @@ class _Session:
                     manifest.losses.setdefault(kind, {}).update(causes)
 
     def _drain(self) -> None:
-        while self._feed.drain(self._wall_offset_ns()) > 0:
+        while self._feed.drain(self._wall_offset_ns(), last=True) > 0:
             continue
 
     def _finish(self, reason: str) -> None:

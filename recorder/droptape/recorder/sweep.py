@@ -16,21 +16,33 @@ _AT_ONCE = 4096
 
 
 def sweep_first(loaded: Loaded) -> None:
-    """Tell the kinds what was there before the recorder; OSError when the kernel refuses."""
+    """Tell the kinds what was there before the recorder."""
     for name in loaded.kinds:
         if sweep := all_kinds()[name].first:
-            _run(loaded, sweep, lambda: None)
+            _run(loaded, name, sweep, lambda: None)
 
 
 def sweep_last(loaded: Loaded, drain: Callable[[], None]) -> None:
     """Have the kinds report what is still there; `drain` empties the rings meanwhile."""
     for name in loaded.kinds:
         if sweep := all_kinds()[name].last:
-            _run(loaded, sweep, drain)
+            _run(loaded, name, sweep, drain)
 
 
-def _run(loaded: Loaded, sweep: Sweep, pause: Callable[[], None]) -> None:
-    fd, program = loaded.fds[f"map:{sweep.map}"], loaded.fds[f"program:{sweep.function}"]
+def _run(loaded: Loaded, kind: str, sweep: Sweep, pause: Callable[[], None]) -> None:
+    program = loaded.fds.get(f"program:{sweep.function}")
+    if program is None:
+        return
+    try:
+        _run_all(loaded.fds[f"map:{sweep.map}"], program, pause)
+    except OSError as exc:
+        # The rest of the recording is as good as ever; the manifest says what is missing.
+        for probe in loaded.probes:
+            if probe.name == f"{kind}/{sweep.function}":
+                probe.attached, probe.note = False, f"the kernel refuses to run it: {exc.strerror}"
+
+
+def _run_all(fd: int, program: int, pause: Callable[[], None]) -> None:
     shape = syscall.map_shape(fd)
     value = np.dtype((np.void, shape.value_bytes))
     keys, _ = syscall.map_items(fd, np.dtype("u8"), value, shape.entries)

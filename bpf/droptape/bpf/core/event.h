@@ -43,9 +43,19 @@ INLINE void event_socket(struct common_event *e, __u64 sk)
             return;
         state = socket_state(sk);
     }
-    if (owner_of_socket(e, sk, state) || state != STATE_TIME_WAIT)
+    if (owner_of_socket(e, sk, state))
         return;
-    owner_of_flow(e, false);
+    if (state == STATE_TIME_WAIT || state == STATE_CLOSE)
+        owner_of_own_flow(e, sk, state);
+    if (!e->owner_pid && e->protocol == PROTO_UDP)
+        owner_of_udp_socket(e, sk);
+}
+
+/* The same for an event that TCP makes while it has the lock of the socket. */
+INLINE void event_locked_socket(struct common_event *e, __u64 sk)
+{
+    event_socket(e, sk);
+    owner_is_current(e, sk);
 }
 
 /* Where there is no socket, the device of the packet tells the namespace. */
@@ -57,12 +67,16 @@ INLINE void event_device(struct common_event *e, __u64 skb)
         e->netns = net_inum(device_net(dev));
 }
 
-/* Rules 7 and 8 of owner.h, for a received packet that met no socket. */
-INLINE void event_owner_without_socket(struct common_event *e, __u64 skb, __u8 tcp_flags)
+/*
+ * Rules 7 and 8 of owner.h, for a received packet that met no socket. `looked_up`: the kernel has
+ * looked for one, so nobody listens there.
+ */
+INLINE void event_owner_without_socket(struct common_event *e, __u64 skb, __u8 tcp_flags,
+                                       bool looked_up)
 {
     if (e->protocol == PROTO_TCP && !(tcp_flags & TCP_FLAG_SYN)) {
         owner_of_flow(e, false);
-    } else if (is_for_this_host(skb)) {
+    } else if (!looked_up && is_for_this_host(skb)) {
         __u64 listener = 0;
         if (e->protocol == PROTO_UDP)
             owner_of_udp_port(e);

@@ -42,7 +42,7 @@ BPF_HASH(refusals, struct refusals_key, struct refusals, REFUSAL_ENTRIES);
 /* Take what was added to sk_drops; false when another CPU took it first. */
 INLINE bool listener_take(struct listener *slot, __u64 seen, __u64 drops)
 {
-#if CAN_EXCHANGE
+#if CAN_EXCHANGE && __clang_major__ >= 12 /* whose BPF has the instruction */
     return __sync_val_compare_and_swap(&slot->drops, seen, drops) == seen;
 #else
     slot->drops = drops;

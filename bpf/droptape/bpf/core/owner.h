@@ -7,19 +7,27 @@
  * every message; the walk over all open files makes up for it.
  *
  * While a process has the socket open (it has an inode):
- *   1. io: the process that sent or received on it last, if the recorder was asked to watch that.
+ *   1. io: the process that is in a system call on it right now (it has the socket's lock, and the
+ *      event comes from within). Else the one that sent or received last, if the recorder was asked
+ *      to watch that (track_io.c).
  *   2. open: the process that holds it when the recorder reads the event, found by walking all open
- *      files (track.c, recorder/scan.py). A socket that several hold is marked `shared`.
- *   3. close: the process that closed it or shut it down before that walk.
- *   4. connect, listen: the process that called it.
+ *      files (track.c, recorder/scan.py). A socket that several hold is marked `shared`; of these
+ *      it is the one that waits for it in a system call, because that one uses it (waiting.h), else
+ *      the one that was known before. A process that started after the event cannot be meant: then
+ *      the answer of rules 3 to 6 stays.
+ *   3. close: the process that closed it or shut it down before that walk, unless another one was
+ *      seen to use it: the last copy may be closed by one that never did.
+ *   4. connect, listen, or for UDP socket: the process that called it. While the connection is being made (SYN_SENT)
+ *      this is certain, and rule 2 is not asked: it may be handed on right afterwards.
  * While nobody has it open:
  *   5. close: the process that closed it last: for what is sent again afterwards.
  *   6. listener: a connection that waits to be accepted belongs to the process whose listener took
- *      it, if all listeners it may have come from agree. Once it was accepted this is only a guess,
- *      and the recorder drops it unless rule 2 or 3 confirms.
- * Without a socket:
+ *      it: it is a copy of that listener. Once it was accepted this is only a guess, and the
+ *      recorder drops it unless rule 2 or 3 confirms.
+ * Without a socket, or when it is about to be freed, or when the packet reached only a listener:
  *   7. flow: the owner of the connection of the same addresses and ports that ended before.
  *   8. port: a packet on its way to this host belongs to who listens on its port, if only one does.
+ *      Not when the kernel has looked for a socket and found none.
  *   9. none.
  *
  * Entries are keyed by the socket's address. One is dropped when its socket is destroyed
@@ -34,7 +42,10 @@ struct owner {
     __u32 pid;
     __u8 source;
     __u8 shared;
+    __u8 used;  /* `pid` was seen to use it, not only to have it */
+    __u8 ended; /* by the network, while a process still has it open */
     char comm[16];
+    __u64 started; /* when the process did, CLOCK_MONOTONIC */
     /* For the walk: the last pass that saw `pid`, the last that saw anybody, and who that was. */
     __u32 pass;
     __u32 any_pass;
@@ -46,15 +57,27 @@ struct owner {
 
 BPF_TABLE("lru_hash", __u64, struct owner, owners, OWNER_ENTRIES);
 
-/* The answer to rules 2 and 3 by inode, for the recorder: events may be older than it. */
+/* Who owned a socket, for when it can no longer be asked. */
 struct holder {
+    __u64 inode; /* 0 in a flow */
+    __u64 started;
     __u32 pid;
     __u8 source;
     __u8 shared;
     char comm[16];
 };
 
-BPF_TABLE("lru_hash", __u64, struct holder, holders, OWNER_ENTRIES);
+/*
+ * The answer to rules 2 and 3 by inode, for the recorder: events may be older than it. Sockets get
+ * rising inode numbers (get_next_ino), so the lowest bits of one make a good index.
+ */
+BPF_ARRAY(holders, struct holder, HOLDER_ENTRIES);
+
+/*
+ * Rule 4 for UDP, by the socket's cookie: the program that sees a socket being made does not get its
+ * address. Many live for one question and answer, and no walk ever finds them.
+ */
+BPF_TABLE("lru_hash", __u64, struct holder, udp_makers, OWNER_ENTRIES);
 
 /* Rule 7. */
 struct flow_key {
@@ -75,6 +98,8 @@ struct port_key {
 };
 
 struct port_owner {
+    __u64 sk; /* of the last socket that was seen with it */
+    __u64 inode;
     __u32 pid;
     __u32 pass;
     __u8 several;
@@ -83,37 +108,49 @@ struct port_owner {
 
 BPF_TABLE("lru_hash", struct port_key, struct port_owner, udp_ports, FLOW_ENTRIES);
 
-/* The name of a process is that of its first thread. */
-INLINE void process_name(char *comm, __u64 task)
+/* The name of a process is that of its first thread, and it is as old as that. */
+INLINE void owner_describe(struct owner *owner, __u64 task)
 {
     __u64 leader = READ(task, task_struct, group_leader);
-    bpf_probe_read_kernel(comm, 16, (void *)ADDRESS_OF(leader, task_struct, comm));
+    owner->started = READ(leader, task_struct, start_time);
+    bpf_probe_read_kernel(owner->comm, 16, (void *)ADDRESS_OF(leader, task_struct, comm));
+}
+
+INLINE void holder_of_owner(struct holder *holder, const struct owner *owner)
+{
+    holder->started = owner->started;
+    holder->pid = owner->pid;
+    holder->source = owner->source;
+    holder->shared = owner->shared;
+    __builtin_memcpy(holder->comm, owner->comm, sizeof(holder->comm));
 }
 
 INLINE void owner_tell_holder(const struct owner *owner)
 {
-    struct holder holder = {.pid = owner->pid, .source = owner->source, .shared = owner->shared};
-    __u64 inode = owner->inode;
-    __builtin_memcpy(holder.comm, owner->comm, sizeof(holder.comm));
-    if (inode)
-        holders.update(&inode, &holder);
+    __u32 index = owner->inode % HOLDER_ENTRIES;
+    struct holder *holder = holders.lookup(&index);
+    if (!holder || !owner->inode)
+        return;
+    holder->inode = owner->inode;
+    holder_of_owner(holder, owner);
 }
 
 #define PF_KTHREAD 0x00200000
 
 /* The running process has just done something with `sk`; kernel threads own nothing. */
-INLINE void owner_set_current(__u64 sk, __u8 source)
+INLINE void owner_set_current(__u64 sk, __u64 inode, __u8 source)
 {
     __u64 task = bpf_get_current_task();
     if (READ(task, task_struct, flags) & PF_KTHREAD)
         return;
     struct owner owner = {};
     owner.pid = bpf_get_current_pid_tgid() >> 32;
-    owner.inode = socket_inode(sk);
+    owner.inode = inode;
     owner.source = source;
-    process_name(owner.comm, task);
+    owner.used = source == OWNER_SOURCE_IO || source == OWNER_SOURCE_OPEN;
+    owner_describe(&owner, task);
     owners.update(&sk, &owner);
-    if (source == OWNER_SOURCE_CLOSE || source == OWNER_SOURCE_IO)
+    if (source != OWNER_SOURCE_CONNECT && source != OWNER_SOURCE_LISTEN)
         owner_tell_holder(&owner);
 }
 
@@ -125,13 +162,31 @@ INLINE void owner_found(struct common_event *e, const struct holder *holder, __u
     __builtin_memcpy(e->owner_comm, holder->comm, sizeof(e->owner_comm));
 }
 
+/* The begin of a struct sock_common, read at once: this runs at the end of every connection. */
+#define COMMON_BYTES 112
+_Static_assert(OFFSET(sock_common, skc_v6_rcv_saddr) + 16 <= COMMON_BYTES &&
+                   OFFSET(sock_common, skc_net) + 8 <= COMMON_BYTES,
+               "struct sock_common");
+#define COMMON_PART(common, type, member) (*(type *)((common) + OFFSET(sock_common, member)))
+
 INLINE void flow_of_socket(struct flow_key *key, __u64 sk, __u8 state)
 {
+    __u8 common[COMMON_BYTES] __attribute__((aligned(8)));
     __builtin_memset(key, 0, sizeof(*key));
-    key->netns = net_inum(socket_net(sk));
-    key->local_port = socket_local_port(sk, state);
-    key->remote_port = FROM_BE16(READ(sk, sock_common, skc_dport));
-    socket_addresses(sk, key->local, key->remote);
+    if (bpf_probe_read_kernel(common, sizeof(common), (void *)sk))
+        return;
+    key->netns = net_inum(COMMON_PART(common, __u64, skc_net));
+    key->local_port = COMMON_PART(common, __u16, skc_num);
+    if (!key->local_port)
+        key->local_port = socket_local_port(sk, state);
+    key->remote_port = FROM_BE16(COMMON_PART(common, __u16, skc_dport));
+    if (COMMON_PART(common, __u16, skc_family) == AF_INET_) {
+        map_ipv4(key->local, COMMON_PART(common, __u32, skc_rcv_saddr));
+        map_ipv4(key->remote, COMMON_PART(common, __u32, skc_daddr));
+    } else {
+        __builtin_memcpy(key->local, common + OFFSET(sock_common, skc_v6_rcv_saddr), 16);
+        __builtin_memcpy(key->remote, common + OFFSET(sock_common, skc_v6_daddr), 16);
+    }
 }
 
 /* A connection ends: remember whose it was. */
@@ -141,10 +196,79 @@ INLINE void flow_remember(__u64 sk, __u8 state)
     if (!owner || !owner->pid)
         return;
     struct flow_key key;
-    struct holder holder = {.pid = owner->pid, .source = owner->source, .shared = owner->shared};
-    __builtin_memcpy(holder.comm, owner->comm, sizeof(holder.comm));
+    struct holder holder = {};
+    holder_of_owner(&holder, owner);
     flow_of_socket(&key, sk, state);
     flows.update(&key, &holder);
+}
+
+/*
+ * Rule 1, for events that TCP makes while it has the socket's lock. While a process has the lock
+ * the network's part is put off, for that process to do at the end of its call (sk_add_backlog,
+ * tcp_release_cb): so when the lock is a process's, it is the running one's. The answer holds for
+ * this event; for later ones it is what rule 2 finds.
+ */
+INLINE bool owner_is_current(struct common_event *e, __u64 sk)
+{
+    __u64 task = bpf_get_current_task();
+    if (!READ(sk + OFFSET(sock, sk_lock), socket_lock_t, owned) ||
+        READ(task, task_struct, flags) & PF_KTHREAD)
+        return false;
+    struct owner *known = owners.lookup(&sk);
+    __u64 inode = socket_inode(sk);
+    __u32 pid = bpf_get_current_pid_tgid() >> 32;
+    if (!inode)
+        return false;
+    if (!known || known->pid != pid || !known->used || known->inode != inode) {
+        owner_set_current(sk, inode, OWNER_SOURCE_OPEN);
+        known = owners.lookup(&sk);
+        if (!known)
+            return false;
+    }
+    e->owner_pid = known->pid;
+    e->owner_shared = known->shared;
+    e->owner_source = OWNER_SOURCE_IO;
+    __builtin_memcpy(e->owner_comm, known->comm, sizeof(e->owner_comm));
+    return true;
+}
+
+/*
+ * The running process closes `sk`. Whoever was seen to use it stays the owner: the last copy may be
+ * closed by a process that only kept it open.
+ */
+INLINE void owner_closes(__u64 sk, __u64 inode)
+{
+    struct owner *owner = owners.lookup(&sk);
+    __u32 pid = bpf_get_current_pid_tgid() >> 32;
+    bool same = owner && owner->pid == pid && (!owner->inode || owner->inode == inode);
+    if (same) {
+        /* The usual case. The recorder has to be told only if no walk has seen it. */
+        bool told = owner->source != OWNER_SOURCE_LISTENER;
+        owner->source = OWNER_SOURCE_CLOSE;
+        owner->inode = inode;
+        if (!told)
+            owner_tell_holder(owner);
+    } else if (owner && owner->used && owner->inode == inode) {
+        owner_tell_holder(owner);
+    } else {
+        owner_set_current(sk, inode, OWNER_SOURCE_CLOSE);
+    }
+}
+
+/* The network ends a connection that a process has open: who closes it then is its owner. */
+INLINE void owner_ends(__u64 sk)
+{
+    __u64 inode = socket_inode(sk);
+    if (!inode)
+        return;
+    struct owner *owner = owners.lookup(&sk);
+    if (owner) {
+        owner->ended = 1;
+        owner->inode = inode;
+    } else {
+        struct owner unknown = {.inode = inode, .ended = 1};
+        owners.update(&sk, &unknown);
+    }
 }
 
 /* Rule 7 for a packet that came in; `back` for one that goes out. */
@@ -160,6 +284,16 @@ INLINE bool owner_of_flow(struct common_event *e, bool back)
         return false;
     owner_found(e, holder, OWNER_SOURCE_FLOW);
     return true;
+}
+
+/* Rule 7 for a socket of which no more is left. */
+INLINE void owner_of_own_flow(struct common_event *e, __u64 sk, __u8 state)
+{
+    struct flow_key key;
+    flow_of_socket(&key, sk, state);
+    struct holder *holder = flows.lookup(&key);
+    if (holder)
+        owner_found(e, holder, OWNER_SOURCE_FLOW);
 }
 
 /* Rules 1 and 4 to 6. `state` tells how much of `sk` may be read. */
@@ -180,6 +314,15 @@ INLINE bool owner_of_socket(struct common_event *e, __u64 sk, __u8 state)
     return true;
 }
 
+/* Rule 4 for UDP. */
+INLINE void owner_of_udp_socket(struct common_event *e, __u64 sk)
+{
+    __u64 cookie = READ(sk, sock_common, skc_cookie);
+    struct holder *holder = cookie ? udp_makers.lookup(&cookie) : NULL;
+    if (holder)
+        owner_found(e, holder, OWNER_SOURCE_SOCKET);
+}
+
 /* Whether the route of a received packet ends on this host. */
 INLINE bool is_for_this_host(__u64 skb)
 {
@@ -190,15 +333,21 @@ INLINE bool is_for_this_host(__u64 skb)
     return IN_FUNCTION(input, ip_local_deliver) || IN_FUNCTION(input, ip6_input);
 }
 
-/* Rule 8 for UDP. */
-INLINE bool owner_of_udp_port(struct common_event *e)
+/*
+ * Rule 8 for UDP. When no walk has seen who has the port, the event says `port` with pid 0, and the
+ * recorder walks and asks again (scan.py).
+ */
+INLINE void owner_of_udp_port(struct common_event *e)
 {
     struct port_key key = {.netns = e->netns, .port = e->dport};
     struct port_owner *found = udp_ports.lookup(&key);
-    if (!found || found->several)
-        return false;
-    e->owner_pid = found->pid;
     e->owner_source = OWNER_SOURCE_PORT;
+    if (!found || found->several)
+        return;
+    /* A socket that was closed has no port any more (udp_lib_unhash), and its inode is gone. */
+    __u64 sk = found->sk;
+    if (READ(sk, sock_common, skc_num) != key.port || socket_inode(sk) != found->inode)
+        return;
+    e->owner_pid = found->pid;
     __builtin_memcpy(e->owner_comm, found->comm, sizeof(e->owner_comm));
-    return true;
 }

@@ -19,7 +19,8 @@ struct totals_value {
     __u64 recorded;
 };
 
-BPF_PERCPU_HASH(totals, struct totals_key, struct totals_value, TOTALS_ENTRIES);
+/* BPF_PERCPU_HASH takes a size only in newer versions of bcc. */
+BPF_TABLE("percpu_hash", struct totals_key, struct totals_value, totals, TOTALS_ENTRIES);
 
 #define LOST_RING_FULL 0
 #define LOST_MAP_FULL 1

@@ -4,34 +4,35 @@
  */
 #include "core/read.h"
 #include "core/owner.h"
+#include "core/waiting.h"
 #include "core/listeners.h"
 #include "core/depth.h"
 
-/* A new connection belongs to the process of the listener that took it, if there is no doubt. */
+/*
+ * The listener that a new connection is a copy of. The state is set before the copy is made a
+ * socket of its own (inet_csk_clone_lock, tcp_create_openreq_child): the links of its empty queue
+ * of sent packets still point to the listener's (since Linux 4.15, e2080072ed2d).
+ */
+INLINE __u64 copied_from(__u64 sk)
+{
+    __u64 links = READ_AT(__u64, ADDRESS_OF(sk, tcp_sock, tsorted_sent_queue));
+    __u64 listener = links - OFFSET(tcp_sock, tsorted_sent_queue);
+    return links && socket_state(listener) == STATE_LISTEN ? listener : 0;
+}
+
+/* Rule 6. */
 INLINE void inherit_owner(__u64 sk)
 {
-    struct listener_key key = {
-        .netns = net_inum(socket_net(sk)), .port = socket_local_port(sk, STATE_SYN_RECV)};
-    __u8 local[16], remote[16];
-    struct owner *found = NULL;
-    socket_addresses(sk, local, remote);
-#pragma clang loop unroll(disable)
-    for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
-        key.slot = i;
-        struct listener *slot = listeners.lookup(&key);
-        if (!slot)
-            break;
-        __u64 listener = slot->sk;
-        if (!listener || !(is_any_address(slot->address) || same_address(slot->address, local)))
-            continue;
-        struct owner *owner = owners.lookup(&listener);
-        if (!owner || (found && found->pid != owner->pid))
-            return;
-        found = owner;
-    }
-    if (!found)
+    __u64 listener = copied_from(sk);
+    struct owner *found = owners.lookup(&listener);
+    if (!found || !found->pid)
         return;
-    struct owner owner = {.pid = found->pid, .source = OWNER_SOURCE_LISTENER};
+    struct owner owner = {
+        .pid = found->pid,
+        .source = OWNER_SOURCE_LISTENER,
+        .shared = found->shared,
+        .started = found->started,
+    };
     __builtin_memcpy(owner.comm, found->comm, sizeof(owner.comm));
     owners.update(&sk, &owner);
 }
@@ -51,20 +52,25 @@ INLINE bool closed_by_process(__u64 sk, int old, int new)
            (READ(sk, sock, sk_shutdown) & SHUTDOWN_BOTH) == SHUTDOWN_BOTH;
 }
 
-/* inet_sock_set_state(sk, old state, new state), since Linux 4.16. */
+/*
+ * inet_sock_set_state(sk, old state, new state), since Linux 4.16. Every connection passes here
+ * about five times on each side. What ends has an owner from its first step on: to FIN_WAIT1 or
+ * LAST_ACK, or at once to CLOSE.
+ */
 int track_state(struct bpf_raw_tracepoint_args *ctx)
 {
     __u64 sk = ctx->args[0];
     int old = ctx->args[1], new = ctx->args[2];
-    bool ends = new == STATE_FIN_WAIT1 || new == STATE_LAST_ACK || new == STATE_CLOSE;
+    bool ends = new == STATE_FIN_WAIT1 || new == STATE_LAST_ACK ||
+                (new == STATE_CLOSE && (old == STATE_ESTABLISHED || old == STATE_CLOSE_WAIT));
     if (!ends && new != STATE_SYN_SENT && new != STATE_LISTEN && old != STATE_LISTEN)
         return 0;
-    if (!is_inet(sk) || READ(sk, sock, sk_protocol) != PROTO_TCP)
+    if (READ(sk, sock, sk_protocol) != PROTO_TCP)
         return 0;
     if (new == STATE_SYN_SENT) {
-        owner_set_current(sk, OWNER_SOURCE_CONNECT);
+        owner_set_current(sk, socket_inode(sk), OWNER_SOURCE_CONNECT);
     } else if (new == STATE_LISTEN) {
-        owner_set_current(sk, OWNER_SOURCE_LISTEN);
+        owner_set_current(sk, socket_inode(sk), OWNER_SOURCE_LISTEN);
         listener_add(sk);
         refusals_start(socket_net(sk));
     } else if (new == STATE_SYN_RECV) {
@@ -74,18 +80,47 @@ int track_state(struct bpf_raw_tracepoint_args *ctx)
         listener_remove(sk);
     } else if (ends) {
         if (closed_by_process(sk, old, new))
-            owner_set_current(sk, OWNER_SOURCE_CLOSE);
+            owner_closes(sk, socket_inode(sk));
+        else
+            owner_ends(sk);
         flow_remember(sk, new);
     }
     return 0;
 }
 
-/* tcp_destroy_sock(sk), since Linux 4.16. */
+/*
+ * tcp_destroy_sock(sk), since Linux 4.16. A connection that the network ended while it was open is
+ * destroyed by the process that closes it (__tcp_close, inet_csk_destroy_sock).
+ */
 int track_destroy(struct bpf_raw_tracepoint_args *ctx)
 {
     __u64 sk = ctx->args[0];
+    struct owner *owner = owners.lookup(&sk);
+    if (!owner)
+        return 0;
+    if (owner->ended) {
+        owner_closes(sk, owner->inode);
+        flow_remember(sk, STATE_CLOSE);
+    }
     owners.delete(&sk);
     return 0;
+}
+
+/*
+ * A process makes a socket (BPF_CGROUP_INET_SOCK_CREATE, for all sockets since Linux 4.10). The
+ * result 1 lets it. TCP sockets have their own events.
+ */
+int track_udp_socket(struct bpf_sock *ctx)
+{
+    if (ctx->protocol != PROTO_UDP)
+        return 1;
+    __u64 task = bpf_get_current_task(), cookie = bpf_get_socket_cookie(ctx);
+    struct owner maker = {.pid = READ(task, task_struct, tgid), .source = OWNER_SOURCE_SOCKET};
+    struct holder holder = {};
+    owner_describe(&maker, task);
+    holder_of_owner(&holder, &maker);
+    udp_makers.update(&cookie, &holder);
+    return 1;
 }
 
 #define S_IFMT_ 0170000
@@ -115,13 +150,14 @@ INLINE void owner_set_holder(struct owner *owner, __u64 sk, __u64 task, __u32 pi
     owner->pid = pid;
     owner->pass = pass;
     owner->source = OWNER_SOURCE_OPEN;
+    owner->used = 0;
     owner->inode = socket_inode(sk);
-    process_name(owner->comm, task);
+    owner_describe(owner, task);
 }
 
 /*
  * `pid` holds `sk` in pass `pass` of the walk, which goes by rising pid. A process that is already
- * the owner stays it as long as it has the socket open. When it no longer has, the first other
+ * the owner stays it as long as it has the socket open and no other waits for it. When it no longer has, the first other
  * holder takes over: at once if its pid is higher (the owner would have been seen before it), else
  * in the next pass.
  */
@@ -133,15 +169,24 @@ INLINE void owner_seen(struct owner *owner, __u64 sk, __u64 task, __u32 pid, __u
         owner->shared = 0;
     } else if (owner->any_pid != pid) {
         owner->shared = 1;
+        /* Any sharer of a listener may accept; naming the same one each time is better. */
+        bool certain = owner->source == OWNER_SOURCE_IO || socket_state(sk) == STATE_LISTEN;
+        __u64 waiting = certain ? 0 : waiting_process(sk);
+        if (waiting) {
+            owner_set_holder(owner, sk, waiting, READ(waiting, task_struct, tgid), pass);
+            owner->used = 1;
+            return;
+        }
     }
     if (owner->pid == pid) {
         if (owner->source == OWNER_SOURCE_LISTENER)
             owner->source = OWNER_SOURCE_OPEN;
         owner->pass = pass;
         owner->inode = socket_inode(sk);
-        process_name(owner->comm, task);
+        owner_describe(owner, task);
     } else if (owner->pass != pass) {
-        bool waited = owner->candidate == pid && owner->candidate_pass + 1 == pass;
+        bool waited = owner->candidate == pid && owner->candidate_pass + 1 == pass &&
+                      owner->pass + 1 != pass;
         if (pid > owner->pid || waited) {
             owner_set_holder(owner, sk, task, pid, pass);
         } else if (owner->candidate_pass != pass) {
@@ -161,7 +206,8 @@ INLINE void udp_port_seen(__u64 sk, const struct owner *owner, __u32 pass)
         known->several |= known->pid != owner->pid;
         return;
     }
-    struct port_owner fresh = {.pid = owner->pid, .pass = pass};
+    struct port_owner fresh = {
+        .sk = sk, .inode = owner->inode, .pid = owner->pid, .pass = pass};
     __builtin_memcpy(fresh.comm, owner->comm, sizeof(fresh.comm));
     if (key.port)
         udp_ports.update(&key, &fresh);

@@ -24,75 +24,49 @@ INLINE bool is_benign(__u32 reason, __u64 location, __u8 state)
            IN_FUNCTION(location, sk_stream_kill_queues) ||
            IN_FUNCTION(location, inet_sock_destruct) ||
            IN_FUNCTION(location, udp_destruct_common) || IN_FUNCTION(location, ip6_mc_input) ||
-           IN_FUNCTION(location, unix_release_sock);
+           IN_FUNCTION(location, unix_release_sock) ||
+           IN_FUNCTION(location, skb_release_data); /* parts of a packet that was taken */
 }
 
-#if ARGS(kfree_skb) < 4
 /*
- * Which socket a datagram was for, where kfree_skb does not tell. udp_fail_queue_rcv_skb(error, sk)
- * follows each drop by a full buffer, and fires after kfree_skb there: so the row before it can
- * only be completed by the recorder (scan.py), the rows after it find the socket here.
+ * Where a datagram is freed that its socket has no room for. Kernels that do not name the socket
+ * leave only the port to tell it by; the route, which event_owner_without_socket looks at, is gone
+ * by then (ipv4_pktinfo_prepare).
  */
-struct receiver_key {
-    __u32 netns;
-    __u32 port;
-};
-
-struct receiver {
-    __u64 sk; /* 0: several sockets share the port */
-    __u64 inode;
-    __u64 location; /* of the drop before */
-};
-
-BPF_TABLE("lru_hash", struct receiver_key, struct receiver, receivers, RECEIVER_ENTRIES);
-BPF_PERCPU_ARRAY(udp_location, __u64, 1);
-
-int drops_udp_receiver(struct bpf_raw_tracepoint_args *ctx)
-{
-    __u64 sk = ctx->args[1];
-    if (!sk || !is_inet(sk))
-        return 0;
-    struct receiver_key key = {
-        .netns = net_inum(socket_net(sk)), .port = socket_local_port(sk, socket_state(sk))};
-    __u32 zero = 0;
-    __u64 *location = udp_location.lookup(&zero);
-    struct receiver now = {
-        .sk = sk, .inode = socket_inode(sk), .location = location ? *location : 0};
-    struct receiver *known = receivers.lookup(&key);
-    if (known && known->sk == now.sk && known->inode == now.inode &&
-        known->location == now.location)
-        return 0;
-    /* A socket that took the place of one that is gone, or one of several? */
-    if (known && known->sk != now.sk && known->inode && known->inode == socket_inode(known->sk))
-        now.sk = now.inode = 0;
-    receivers.update(&key, &now);
-    return 0;
-}
-
 INLINE bool is_receiving_udp(__u64 location)
 {
-    return IN_FUNCTION(location, udp_queue_rcv_one_skb) ||
-           IN_FUNCTION(location, udpv6_queue_rcv_one_skb) ||
-           IN_FUNCTION(location, __udp_enqueue_schedule_skb);
+    return ARGS(kfree_skb) < 4 && (IN_FUNCTION(location, udp_queue_rcv_one_skb) ||
+                                   IN_FUNCTION(location, udpv6_queue_rcv_one_skb) ||
+                                   IN_FUNCTION(location, __udp_queue_rcv_skb) ||
+                                   IN_FUNCTION(location, __udpv6_queue_rcv_skb));
 }
 
-INLINE __u64 udp_receiver(__u64 skb, __u64 location)
+/* Whether the kernel has looked for a socket and found none. */
+INLINE bool found_nobody(__u32 reason, __u64 location)
 {
-    if (!is_receiving_udp(location))
-        return 0;
-    __u32 zero = 0;
-    __u64 *last = udp_location.lookup(&zero);
-    if (last)
-        *last = location;
-    struct common_event flow = {};
-    struct tcp_part none = {};
-    packet_flow(&flow, skb, &none);
-    struct receiver_key key = {
-        .netns = net_inum(device_net(packet_device(skb))), .port = flow.dport};
-    struct receiver *known = receivers.lookup(&key);
-    return known && known->sk && socket_inode(known->sk) == known->inode ? known->sk : 0;
+    if (reason != NO_REASON)
+        return REASON_IS(reason, NO_SOCKET);
+    return IN_FUNCTION(location, tcp_v4_rcv) || IN_FUNCTION(location, tcp_v6_rcv) ||
+           IN_FUNCTION(location, __udp4_lib_rcv) || IN_FUNCTION(location, __udp6_lib_rcv);
 }
-#endif
+
+/*
+ * Where the packet was on its way. A route to this host is the same for a packet that comes in and
+ * for one that is sent to itself: only the latter has no device yet.
+ */
+INLINE __u8 packet_path(__u64 skb)
+{
+    __u64 dst = READ(skb, sk_buff, _skb_refdst) & ~7ULL;
+    if (!dst)
+        return PACKET_PATH_UNROUTED;
+    __u64 input = READ(dst, dst_entry, input);
+    if (IN_FUNCTION(input, ip_forward) || IN_FUNCTION(input, ip6_forward))
+        return PACKET_PATH_FORWARD;
+    if ((IN_FUNCTION(input, ip_local_deliver) || IN_FUNCTION(input, ip6_input)) &&
+        READ(skb, sk_buff, dev))
+        return PACKET_PATH_INPUT;
+    return PACKET_PATH_OUTPUT;
+}
 
 int drops_kfree_skb(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -108,10 +82,6 @@ int drops_kfree_skb(struct bpf_raw_tracepoint_args *ctx)
 #endif
     if (!sk)
         sk = READ(skb, sk_buff, sk);
-#if ARGS(kfree_skb) < 4
-    if (!sk)
-        sk = udp_receiver(skb, location);
-#endif
     /* Before ip_rcv_core a received packet still names the socket that sent it, or a tun device. */
     bool unix_socket = sk && READ(sk, sock_common, skc_family) == 1;
     if (sk && !is_inet(sk))
@@ -144,14 +114,25 @@ int drops_kfree_skb(struct bpf_raw_tracepoint_args *ctx)
     if (sk)
         event_socket(common, sk);
     event_device(common, skb);
-    if (!sk)
-        event_owner_without_socket(common, skb, tcp.flags);
+    if (!sk && is_receiving_udp(location))
+        owner_of_udp_port(common);
+    else if (!sk)
+        event_owner_without_socket(common, skb, tcp.flags, found_nobody(reason, location));
+    /* A late packet of an ended connection reaches the listener. Not so a refused final ACK. */
+    if (state == STATE_LISTEN && tcp.flags && !(tcp.flags & TCP_FLAG_SYN) &&
+        !REASON_IS(reason, TCP_LISTEN_OVERFLOW))
+        owner_of_flow(common, false);
     e->location = location;
     e->reason = reason;
     e->length = READ(skb, sk_buff, len);
     e->seq = tcp.seq;
     e->ack = tcp.ack;
     e->tcp_flags = tcp.flags;
+    e->path = packet_path(skb);
+    if (e->path == PACKET_PATH_OUTPUT && e->protocol == PROTO_TCP && sk && is_full(state))
+        owner_is_current(common, sk);
+    if (sk && is_full(state))
+        e->rcvbuf = READ(sk, sock, sk_rcvbuf);
     /* Nobody waits for the answer to a segment other than a SYN that finds no socket. */
     if (REASON_IS(reason, NO_SOCKET) && e->protocol == PROTO_TCP && tcp.flags &&
         !(tcp.flags & TCP_FLAG_SYN) && state != STATE_LISTEN)

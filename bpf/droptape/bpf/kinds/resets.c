@@ -25,9 +25,8 @@ INLINE void turn_around(struct common_event *e)
     e->dport = port;
 }
 
-int resets_sent(struct bpf_raw_tracepoint_args *ctx)
+INLINE int reset_sent(__u64 sk, __u64 skb, __u32 reason)
 {
-    __u64 sk = ctx->args[0], skb = ctx->args[1];
     __u64 net = sk ? socket_net(sk) : skb ? device_net(packet_device(skb)) : 0;
     struct resets_event *e = ring_resets.ringbuf_reserve(sizeof(*e));
     count_reset(net_inum(net), RESET_DIRECTION_SENT, e != NULL);
@@ -46,15 +45,46 @@ int resets_sent(struct bpf_raw_tracepoint_args *ctx)
     if (skb)
         event_device(common, skb);
     /* A reset in answer to a late packet of a connection that is gone. */
-    if (!sk && !(tcp.flags & TCP_FLAG_SYN))
+    if ((!sk || common->state == STATE_LISTEN) && skb && !(tcp.flags & TCP_FLAG_SYN))
         owner_of_flow(common, true);
     e->direction = RESET_DIRECTION_SENT;
-    e->reason = NO_REASON;
-#if ARGS(tcp_send_reset) >= 3
-    e->reason = ctx->args[2];
-#endif
+    e->reason = reason;
     ring_resets.ringbuf_submit(e, BPF_RB_NO_WAKEUP);
     return 0;
+}
+
+int resets_sent(struct bpf_raw_tracepoint_args *ctx)
+{
+#if ARGS(tcp_send_reset) >= 3
+    return reset_sent(ctx->args[0], ctx->args[1], ctx->args[2]);
+#else
+    return reset_sent(ctx->args[0], ctx->args[1], NO_REASON);
+#endif
+}
+
+/*
+ * Until 6.10 (19822a980e19), which also brought the reason, the tracepoint stays silent when there
+ * is no full socket: at a closed port, above all. There the functions that send are watched, both
+ * with (sk, skb). They send nothing in answer to a reset.
+ */
+INLINE int reset_without_socket(__u64 sk, __u64 skb)
+{
+    if (sk && is_full(socket_state(sk)))
+        return 0;
+    __u64 tcp = READ(skb, sk_buff, head) + READ(skb, sk_buff, transport_header);
+    if (READ_AT(__u8, tcp + 13) & TCP_FLAG_RST)
+        return 0;
+    return reset_sent(sk, skb, NO_REASON);
+}
+
+int kretfunc__tcp_v4_send_reset(struct bpf_raw_tracepoint_args *ctx)
+{
+    return reset_without_socket(ctx->args[0], ctx->args[1]);
+}
+
+int kretfunc__tcp_v6_send_reset(struct bpf_raw_tracepoint_args *ctx)
+{
+    return reset_without_socket(ctx->args[0], ctx->args[1]);
 }
 
 int resets_received(struct bpf_raw_tracepoint_args *ctx)
@@ -68,7 +98,7 @@ int resets_received(struct bpf_raw_tracepoint_args *ctx)
     EVENT_BEGIN(e);
     socket_flow(common, sk, socket_state(sk));
     turn_around(common);
-    event_socket(common, sk);
+    event_locked_socket(common, sk);
     e->direction = RESET_DIRECTION_RECEIVED;
     e->reason = NO_REASON;
     ring_resets.ringbuf_submit(e, BPF_RB_NO_WAKEUP);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from droptape.bpf.kind import EventKind, Fewer, Hook, RawTracepoint
+from droptape.bpf.kind import EventKind, Fewer, Fexit, Hook, RawTracepoint
 from droptape.format.common import COMMON
 from droptape.format.schema import Enum, Table, enum8, enum32, numbered
 
@@ -34,6 +34,16 @@ KIND = EventKind(
             "tcp_send_reset",
             (RawTracepoint("tcp_send_reset", "resets_sent"),),
             lacks=(Fewer("tcp_send_reset", 3, "no reasons"),),
+        ),
+        Hook(
+            "without_socket_4",
+            (Fexit("tcp_v4_send_reset"),),
+            only_if=Fewer("tcp_send_reset", 3),
+        ),
+        Hook(
+            "without_socket_6",
+            (Fexit("tcp_v6_send_reset"),),
+            only_if=Fewer("tcp_send_reset", 3),
         ),
         Hook("tcp_receive_reset", (RawTracepoint("tcp_receive_reset", "resets_received"),)),
     ),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from .parse import FOLLOWERS, Key, Reading
 
 LIFE: Key = ("netns.life", "")
+_RISING = frozenset((("Ip.InReceives", ""), ("Ip.OutRequests", "")))
 
 Row = tuple[int, str, str, int]
 """mono_ns, device, name, value."""
@@ -37,6 +38,19 @@ class Changes:
         """Return the row that marks the begin; call it after the first reading."""
         self._first_ns = now_ns if self._first_ns is None else self._first_ns
         return [(self._first_ns, LIFE[1], LIFE[0], self._life)]
+
+    @property
+    def ends_ns(self) -> int:
+        """When everything was last read."""
+        return self._ends_ns
+
+    def is_another(self, reading: Reading) -> bool:
+        """Say whether a reading is of another namespace, which has got this one's number."""
+        return any(
+            value < self._values.get(key, 0)
+            for key, value in zip(*reading, strict=True)
+            if key in _RISING
+        )
 
     def touch(self, now_ns: int) -> None:
         """Note that everything was read at `now_ns`, whether or not it had changed."""

@@ -14,7 +14,7 @@ from droptape.format.tables import COUNTERS
 
 from . import parse, qdiscs
 from .changes import Changes, Row
-from .namespaces import Namespaces
+from .namespaces import Namespaces, namespace_cookie
 from .parse import Reading
 
 _NET = "/proc/thread-self/net/"
@@ -25,7 +25,7 @@ _FILES: tuple[tuple[str, Callable[[bytes], Reading]], ...] = (
     ("stat/nf_conntrack", parse.conntrack),
 )
 _CONNTRACK_MAX = "/proc/sys/net/netfilter/nf_conntrack_max"
-_IDLE_S = 5.0
+_IDLE_S = 15.0
 """A namespace whose devices moved no packet is read this often."""
 _QDISCS_S = 10.0
 """How often a namespace without queueing disciplines is asked whether it has some now."""
@@ -35,6 +35,7 @@ _TEXT = 1 << 16
 @dataclass(slots=True)
 class _Space:
     changes: Changes
+    cookie: int = 0
     link: bytes = b""
     read_at: float = float("-inf")
     qdiscs_at: float = float("-inf")
@@ -46,16 +47,15 @@ class CounterReader:
     """Gives rows of COUNTERS for what changed since the last call.
 
     Attributes:
-        refused: why a namespace could not be entered, "" when all could.
+        refused: what could not be read and why, "" when all could.
     """
 
     def __init__(self, spaces: Namespaces) -> None:
         self._spaces = spaces
         self._known: dict[int, _Space] = {}
         self._lives: dict[int, int] = {}
+        self._ended: dict[int, int] = {}
         self._host = Changes(1, None)
-        self._started = False
-        self._searched = (0, 0)
         self.refused = ""
 
     def read(self, *, all_files: bool = False) -> Records:
@@ -71,13 +71,10 @@ class CounterReader:
                 with self._spaces.inside(inum):
                     rows.append((inum, self._read_space(inum, all_files)))
             except PermissionError as exc:
-                self.refused = f"{exc.filename}: {exc.strerror}"
+                self.refused = f"cannot enter {exc.filename}: {exc.strerror}"
             except OSError:
                 rows.append((inum, self._forget(inum)))
                 self._spaces.doors.pop(inum, None)
-        self._started = True
-        if self._spaces.searched_ns != self._searched[1]:
-            self._searched = (self._searched[1], self._spaces.searched_ns)
         return _records(rows)
 
     def end(self) -> Records:
@@ -86,7 +83,22 @@ class CounterReader:
 
     def _forget(self, inum: int) -> list[Row]:
         space = self._known.pop(inum, None)
-        return space.changes.end() if space is not None else []
+        if space is None:
+            return []
+        self._ended[inum] = space.changes.ends_ns
+        return space.changes.end()
+
+    def _begin(self, inum: int, born_ns: int | None) -> _Space:
+        life = self._lives[inum] = self._lives.get(inum, 0) + 1
+        return _Space(Changes(life, born_ns))
+
+    def _born_ns(self, inum: int) -> int | None:
+        """Return when the counters of a namespace that is read for the first time were 0."""
+        born, ended = self._spaces.born_after[inum], self._ended.get(inum)
+        if born is None or ended is None:
+            return born
+        # Found again without having been missed: it only could not be read for a while.
+        return None if ended > born else born
 
     def _read_host(self) -> list[Row]:
         reading = parse.softnet(_text("softnet_stat"))
@@ -94,41 +106,52 @@ class CounterReader:
 
     def _read_space(self, inum: int, all_files: bool) -> list[Row]:
         space = self._known.get(inum)
-        new = space is None
-        if space is None:
-            life = self._lives[inum] = self._lives.get(inum, 0) + 1
-            # A namespace that the search before did not find began after it.
-            space = _Space(Changes(life, self._searched[1] if self._started else None))
         link = _text("dev")
         now = time.monotonic()
-        if link == space.link and not all_files and now - space.read_at < _IDLE_S:
+        rested = space is None or all_files or now - space.read_at >= _IDLE_S
+        if not rested and space is not None and link == space.link:
             return []
-        space.read_at, rows = now, []
-        for name, read in _FILES:
-            try:
-                text = _text(name)
-            except FileNotFoundError:
-                continue  # not in this kernel
+        readings = {name: (text, read) for name, read in _FILES if (text := _text(name))}
+        rows: list[Row] = []
+        born: int | None
+        cookie = namespace_cookie()
+        if space is not None and (
+            cookie != space.cookie or space.changes.is_another(parse.pairs(readings["snmp"][0]))
+        ):
+            rows += self._forget(inum)
+            space, born = None, self._ended[inum]
+        else:
+            born = self._born_ns(inum)
+        new = space is None
+        space = space or self._begin(inum, born)
+        space.read_at, space.cookie = now, cookie
+        for name, (text, read) in readings.items():
             if text != space.texts.get(name):
                 space.texts[name] = text
                 rows += space.changes.update(name, read(text), time.monotonic_ns())
-        rows += self._conntrack_max(space)
         if link != space.link:
             space.link = link
             rows += space.changes.update("link", parse.link(link), time.monotonic_ns())
+        if "stat/nf_conntrack" in readings:
+            rows += self._conntrack_max(space)
         if space.queues or now - space.qdiscs_at >= _QDISCS_S or all_files:
             space.qdiscs_at = now
-            reading = qdiscs.read()
-            space.queues = bool(reading[0])
-            rows += space.changes.update("qdiscs", reading, time.monotonic_ns())
+            rows += self._qdiscs(space)
         space.changes.touch(time.monotonic_ns())
         self._known[inum] = space
         return [*rows, *space.changes.begin(time.monotonic_ns())] if new else rows
 
+    def _qdiscs(self, space: _Space) -> list[Row]:
+        try:
+            reading = qdiscs.read()
+        except OSError as exc:
+            self.refused = f"queueing disciplines: {exc}"
+            return []
+        space.queues = bool(reading[0])
+        return space.changes.update("qdiscs", reading, time.monotonic_ns())
+
     @staticmethod
     def _conntrack_max(space: _Space) -> list[Row]:
-        if "stat/nf_conntrack" not in space.texts:
-            return []
         try:
             value = int(_read(_CONNTRACK_MAX))
         except OSError:
@@ -138,7 +161,11 @@ class CounterReader:
 
 
 def _text(name: str) -> bytes:
-    return _read(_NET + name)
+    """Return a file of the namespace that the thread is in; nothing if this kernel has none."""
+    try:
+        return _read(_NET + name)
+    except FileNotFoundError:
+        return b""
 
 
 def _read(path: str) -> bytes:

@@ -7,7 +7,10 @@ addresses, after its container has ended.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +22,9 @@ _SHARE, _SHORTEST_S = 0.001, 1.0
 """The regular search takes at most this share of a core, and pauses at least this long."""
 _ASKED_SHARE = 0.01
 """The same for searches after an event of a namespace that is not known."""
+_SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h
+_DOORS = 4
+"""Ways to remember: a process may have ended before its namespace is entered."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -28,14 +34,28 @@ def _enter(descriptor: int, path: str) -> None:
         raise OSError(number, os.strerror(number), path)
 
 
+def namespace_cookie() -> int:
+    """Return what tells the caller's namespace from all others since boot, unlike its number.
+
+    0 on kernels that do not tell (before Linux 5.14, e8b9eab99232).
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
+        try:
+            cookie = asking.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+        except OSError:
+            return 0
+    return int.from_bytes(cookie, sys.byteorder)
+
+
 class Namespaces:
     """Finds namespaces by the processes in them and by the files they are bound to.
 
     Belongs to one thread, which `inside` moves between namespaces; the other threads stay.
 
     Attributes:
-        doors: for each known namespace, by inode number, a path to enter it by.
-        searched_ns: when (CLOCK_MONOTONIC) the last search began.
+        doors: for each known namespace, by inode number, paths to enter it by.
+        born_after: for each of them, when (CLOCK_MONOTONIC, ns) it was searched for in vain; None
+            for those of the first search, which may be of any age.
     """
 
     def __init__(self, proc: Path = PROC) -> None:
@@ -43,8 +63,9 @@ class Namespaces:
         self._home_path = f"{proc}/thread-self/ns/net"
         self._home = os.open(self._home_path, os.O_RDONLY | os.O_CLOEXEC)
         self.home = os.fstat(self._home).st_ino
-        self.doors: dict[int, str] = {}
-        self.searched_ns = 0
+        self.doors: dict[int, list[str]] = {}
+        self.born_after: dict[int, int | None] = {}
+        self._searched_ns: int | None = None
         self._cost = 0.0
         self._last = float("-inf")
 
@@ -59,22 +80,26 @@ class Namespaces:
 
     def search(self) -> None:
         """Look for all namespaces anew."""
-        start, self.searched_ns = time.thread_time(), time.monotonic_ns()
-        doors = {self.home: self._home_path}
+        start, now_ns = time.thread_time(), time.monotonic_ns()
+        doors = {self.home: [self._home_path]}
         for path in self._bound():
             self._add(doors, path)
         for name in os.listdir(self._proc):  # noqa: PTH208 (half the cost)
             if name.isdecimal():
                 self._add(doors, f"{self._proc}/{name}/ns/net")
         self.doors = doors
+        before, self._searched_ns = self._searched_ns, now_ns
+        self.born_after = {inum: self.born_after.get(inum, before) for inum in doors}
         self._last, self._cost = time.monotonic(), time.thread_time() - start
 
     @staticmethod
-    def _add(doors: dict[int, str], path: str) -> None:
+    def _add(doors: dict[int, list[str]], path: str) -> None:
         try:
-            doors.setdefault(os.stat(path).st_ino, path)  # noqa: PTH116 (half the cost)
+            paths = doors.setdefault(os.stat(path).st_ino, [])  # noqa: PTH116 (half the cost)
         except OSError:
             return  # it ended, or this process may not look at it
+        if len(paths) < _DOORS:
+            paths.append(path)
 
     def _bound(self) -> Iterator[str]:
         """Yield the files that namespaces are bound to: `ip netns`, Docker, CNI."""
@@ -98,15 +123,30 @@ class Namespaces:
         if inum == self.home:
             yield
             return
-        path = self.doors[inum]
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if os.fstat(descriptor).st_ino != inum:
-                raise ProcessLookupError(f"{path} is another namespace now")
-            _enter(descriptor, path)
-        finally:
-            os.close(descriptor)
+        self._go(inum)
         try:
             yield
         finally:
             _enter(self._home, self._home_path)
+
+    def _go(self, inum: int) -> None:
+        paths = self.doors[inum]
+        while True:
+            try:
+                self._open(paths[0], inum)
+            except (FileNotFoundError, ProcessLookupError):
+                if len(paths) == 1:
+                    raise
+                del paths[0]
+            else:
+                return
+
+    @staticmethod
+    def _open(path: str, inum: int) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if os.fstat(descriptor).st_ino != inum:
+                raise ProcessLookupError(errno.ESRCH, "another namespace now", path)
+            _enter(descriptor, path)
+        finally:
+            os.close(descriptor)

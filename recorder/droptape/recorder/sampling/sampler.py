@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -84,6 +85,8 @@ class Sampler:
             self._thread.join(_PATIENCE_S)
 
     def _run(self) -> None:
+        # What `top -H` shows; Python names its threads for itself only.
+        Path("/proc/thread-self/comm").write_text("sampler")
         spaces = Namespaces()
         counters, settings = CounterReader(spaces), SettingsReader(spaces)
         try:
@@ -99,7 +102,7 @@ class Sampler:
                 self._sample(LISTENERS, self._listeners.read)
                 self._sample(SYSCTLS, settings.read)
                 if counters.refused:
-                    self._trouble.setdefault("counters", f"cannot enter {counters.refused}")
+                    self._trouble.setdefault("counters", counters.refused)
             spaces.search()
             self._sample(COUNTERS, lambda: counters.read(all_files=True))
             self._sample(COUNTERS, counters.end)

@@ -1,0 +1,118 @@
+"""Names of containers, from the files in which their runtimes keep them.
+
+No runtime is asked over its socket: it may be slow, or in the same trouble as the network. What
+cannot be read has no name; the id from the cgroup path is always there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_DOCKER = ("var/lib/docker/containers/{id}/config.v2.json",)
+# containerd's own state has the OCI configuration of each container, Kubernetes' and nerdctl's.
+_CONTAINERD = ("run/containerd/io.containerd.runtime.v2.task/*/{id}/config.json",)
+_CRIO = (
+    "run/containers/storage/overlay-containers/{id}/userdata/config.json",
+    "var/lib/containers/storage/overlay-containers/{id}/userdata/config.json",
+)
+# Podman's lists; volatile ones are those of containers that were started with --rm.
+_PODMAN = (
+    "var/lib/containers/storage/overlay-containers/containers.json",
+    "var/lib/containers/storage/overlay-containers/volatile-containers.json",
+    "run/containers/storage/overlay-containers/volatile-containers.json",
+    "home/*/.local/share/containers/storage/overlay-containers/containers.json",
+    "run/user/*/containers/overlay-containers/volatile-containers.json",
+)
+# OCI annotations: of containerd's CRI plugin, of CRI-O, of nerdctl.
+_PARTS = (
+    (
+        "io.kubernetes.cri.sandbox-namespace",
+        "io.kubernetes.cri.sandbox-name",
+        "io.kubernetes.cri.container-name",
+    ),
+    ("io.kubernetes.pod.namespace", "io.kubernetes.pod.name", "io.kubernetes.container.name"),
+    ("nerdctl/namespace", "nerdctl/name"),
+)
+_AGAIN_S = 5.0
+
+
+class ContainerNames:
+    """Names by full id, read when they are asked for.
+
+    Podman has one list for all: it is read again only after a while.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        """Look below `root`."""
+        self._root = root
+        self._podman: dict[str, str] = {}
+        self._podman_read = 0.0
+
+    def name(self, full_id: str, runtime: str | None) -> str | None:
+        """Return what `runtime` calls a container; None when no file tells.
+
+        In Kubernetes that is ``namespace/pod/container``, and ``namespace/pod`` for the container
+        that holds a pod together.
+        """
+        if runtime in ("lxc", "systemd-nspawn"):
+            return full_id
+        if runtime == "docker":
+            found = next(self._read(_DOCKER, full_id), {})
+            name = found.get("Name")
+            return name.lstrip("/") or None if isinstance(name, str) else None
+        if runtime == "podman":
+            return self._podman_name(full_id)
+        if runtime in ("containerd", "crio"):
+            patterns = _CONTAINERD if runtime == "containerd" else _CRIO
+            for found in self._read(patterns, full_id):
+                if name := _annotated(found.get("annotations")):
+                    return name
+        return None
+
+    def _read(self, patterns: tuple[str, ...], full_id: str) -> Iterator[dict[str, Any]]:
+        for pattern in patterns:
+            for value in self._load(pattern.format(id=full_id)):
+                if isinstance(value, dict):
+                    yield value
+
+    def _load(self, pattern: str) -> Iterator[Any]:
+        try:
+            for path in sorted(self._root.glob(pattern)):
+                try:
+                    yield json.loads(path.read_bytes())
+                except (OSError, ValueError):
+                    continue
+        except OSError:
+            return
+
+    def _podman_name(self, full_id: str) -> str | None:
+        if full_id not in self._podman and time.monotonic() - self._podman_read > _AGAIN_S:
+            for pattern in _PODMAN:
+                for entries in self._load(pattern):
+                    self._podman |= _podman_names(entries)
+            self._podman_read = time.monotonic()
+        return self._podman.get(full_id)
+
+
+def _podman_names(entries: object) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict) and isinstance(entry.get("names"), list) and entry["names"]:
+            names[str(entry.get("id"))] = str(entry["names"][0])
+    return names
+
+
+def _annotated(annotations: object) -> str | None:
+    if not isinstance(annotations, dict):
+        return None
+    for keys in _PARTS:
+        parts = [annotations[key] for key in keys if isinstance(annotations.get(key), str)]
+        # CRI-O calls the container that holds a pod together POD.
+        parts = [part for part in parts if part and part != "POD"]
+        if parts:
+            return "/".join(parts)
+    return None

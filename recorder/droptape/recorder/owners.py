@@ -1,0 +1,153 @@
+"""What the recorder adds to the owners that the kernel side names.
+
+The rules and their order are in bpf/droptape/bpf/core/owner.h. Here are those that can only be
+answered later, when a walk over all open files has told who holds which socket.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from droptape.bpf import syscall
+from droptape.bpf.client import Loaded
+from droptape.bpf.loader import HOLDER_ENTRIES
+from droptape.format.common import OWNER_SOURCE, TCP_STATE
+from droptape.format.decode import Records
+
+# struct holder, flow_key, port_owner in owner.h. In port_key, 16 bits of zero follow the port.
+_HOLDER = np.dtype(
+    [
+        ("inode", "u8"), ("started", "u8"), ("pid", "u4"), ("source", "u1"), ("shared", "u1"),
+        ("comm", "S16"),
+    ],
+    align=True,
+)  # fmt: skip
+_FLOW = np.dtype(
+    [("netns", "u4"), ("lport", "u2"), ("rport", "u2"), ("local", "V16"), ("remote", "V16")]
+)
+_PORT_OWNER = np.dtype(
+    [
+        ("sk", "u8"), ("inode", "u8"), ("pid", "u4"), ("pass", "u4"), ("several", "u1"),
+        ("comm", "S16"),
+    ],
+    align=True,
+)  # fmt: skip
+_RECEIVED = ("netns", "dport", "sport", "daddr", "saddr")
+_SENT = ("netns", "sport", "dport", "saddr", "daddr")
+_FILLED = (
+    ("owner_pid", "pid"),
+    ("owner_source", "source"),
+    ("owner_shared", "shared"),
+    ("owner_comm", "comm"),
+)
+_TCP, _SYN = 6, 0x02
+_SYN_SENT = next(number for number, name in TCP_STATE.values.items() if name == "SYN_SENT")
+_SOURCES = {name: number for number, name in OWNER_SOURCE.values.items()}
+_NONE, _PORT, _FLOW_ENDED = _SOURCES["none"], _SOURCES["port"], _SOURCES["flow"]
+_IO, _LISTENER = _SOURCES["io"], _SOURCES["listener"]
+_MOST_FLOWS = 2000
+"""How many flows are looked up for one batch."""
+
+Mask = npt.NDArray[np.bool_]
+
+
+def open_sockets(records: Records) -> Mask:
+    """Say which records have a socket that a process has open, and no certain owner yet."""
+    asks: Mask = (
+        (records["inode"] != 0) & (records["owner_source"] != _IO) & (records["state"] != _SYN_SENT)
+    )
+    return asks
+
+
+def unseen_ports(records: Records) -> Mask:
+    """Say which records went to a UDP port that no walk had seen (owner_of_udp_port)."""
+    asks: Mask = (records["owner_source"] == _PORT) & (records["owner_pid"] == 0)
+    return asks
+
+
+class Owners:
+    """The kernel's maps of owners, asked for whole batches."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._holders = loaded.fds["map:holders"]
+        self._flows = loaded.fds["map:flows"]
+        self._udp_ports = loaded.fds["map:udp_ports"]
+
+    def fill(self, records: Records, last_pass: int) -> None:
+        """Fill in what the maps know by now.
+
+        Args:
+            records: a batch of any event kind; changed in place.
+            last_pass: number of the last walk.
+        """
+        ask = unseen_ports(records)
+        if ask.any():
+            records[ask] = self._with_ports(records[ask], last_pass)
+        ask = open_sockets(records)
+        if ask.any():
+            records[ask] = self._with_holders(records[ask])
+        self._fill_flows(records)
+
+    def _with_holders(self, asked: Records) -> Records:
+        """Rules 2 and 3."""
+        index = (asked["inode"] % np.uint64(HOLDER_ENTRIES)).astype("u4")
+        found = _look_up(self._holders, index)
+        known = (found["inode"] == asked["inode"]) & (found["pid"] != 0)
+        # A process that did not exist yet got the socket later, from the one that is named already.
+        was_there = known & (found["started"] <= asked["mono_ns"])
+        for column, member in _FILLED:
+            asked[column][was_there] = found[member][was_there]
+        # The process of the listener was a guess, and nobody confirmed it.
+        guessed = ~known & (asked["owner_source"] == _LISTENER)
+        for column, _ in _FILLED:
+            asked[column][guessed] = np.zeros((), asked[column].dtype)
+        return asked
+
+    def _with_ports(self, asked: Records, last_pass: int) -> Records:
+        """Rule 8, for ports that no walk had seen when the event came."""
+        owner = np.zeros(1, _PORT_OWNER)
+        asked["owner_source"] = _NONE
+        for netns, port in np.unique(asked[["netns", "dport"]]).tolist():
+            if not syscall.map_lookup(self._udp_ports, np.array([netns, port], "u4"), owner):
+                continue
+            if owner["pass"][0] == last_pass and not owner["several"][0]:
+                rows = (asked["netns"] == netns) & (asked["dport"] == port)
+                asked["owner_pid"][rows] = owner["pid"]
+                asked["owner_comm"][rows] = owner["comm"]
+                asked["owner_source"][rows] = _PORT
+        return asked
+
+    def _fill_flows(self, records: Records) -> None:
+        """Rule 7 once more, for packets that met no socket.
+
+        While a connection is being closed there is a moment when it is found no more and its flow
+        is not remembered yet (tcp_set_state: inet_unhash lets softirqs run before the tracepoint).
+        """
+        names = records.dtype.names or ()
+        ask = (records["owner_source"] == _NONE) & (records["inode"] == 0)
+        ask &= (records["protocol"] == _TCP) & (records["sport"] != 0)
+        if "tcp_flags" in names:
+            ask &= (records["tcp_flags"] & _SYN) == 0
+        if not ask.any():
+            return
+        asking = np.zeros(int(ask.sum()), _FLOW)
+        columns = _SENT if "direction" in names else _RECEIVED
+        for member, column in zip(_FLOW.names or (), columns, strict=True):
+            asking[member] = records[column][ask]
+        found = _look_up(self._flows, asking.view(f"V{_FLOW.itemsize}"), _MOST_FLOWS)
+        found["source"][found["pid"] != 0] = _FLOW_ENDED
+        for column, member in _FILLED:
+            records[column][ask] = found[member]
+
+
+def _look_up(map_fd: int, keys: npt.NDArray[Any], most: int | None = None) -> npt.NDArray[np.void]:
+    """Return the holder of each key; all zero for those that are not there or beyond `most`."""
+    different, which = np.unique(keys, return_inverse=True)
+    holders = np.zeros(len(different), _HOLDER)
+    for i in range(len(different[:most])):
+        syscall.map_lookup(map_fd, different[i : i + 1], holders[i : i + 1])
+    found: npt.NDArray[np.void] = holders[which]
+    return found
