@@ -10,16 +10,31 @@ Needs no privilege, no Linux and no bcc; only the `analyze` extra of droptape.
 
 from __future__ import annotations
 
+from .causes import Correlation
+from .comparison import Change, Diff, diff
+from .diagnosis import Diagnosis
 from .errors import DroptapeError, FormatError, QueryError, QueryTimeoutError, RecordingError
+from .export import Export, ExportFormat
+from .imports import Imported, import_file
 from .info import Info, RecordingInfo, TableInfo
 from .recording import Recording, open_recording
 from .source import Problem
 from .summary import Summary
+from .times import Mark
+from .verify import Verification
 
 __all__ = [
+    "Change",
+    "Correlation",
+    "Diagnosis",
+    "Diff",
     "DroptapeError",
+    "Export",
+    "ExportFormat",
     "FormatError",
+    "Imported",
     "Info",
+    "Mark",
     "Problem",
     "QueryError",
     "QueryTimeoutError",
@@ -28,5 +43,8 @@ __all__ = [
     "RecordingInfo",
     "Summary",
     "TableInfo",
+    "Verification",
+    "diff",
+    "import_file",
     "open_recording",
 ]

@@ -41,11 +41,21 @@ def _options(
 
 
 def _order(name: str) -> tuple[int, str]:
-    first = ("info", "summary", "query", "shell", "top", "timeline", "symbolize", "verify")
+    first = (
+        "info",
+        "summary",
+        "diagnose",
+        "query",
+        "shell",
+        "top",
+        "timeline",
+        "symbolize",
+        "verify",
+    )
     return (first.index(name) if name in first else len(first), name)
 
 
 for _name in sorted((m.name for m in pkgutil.iter_modules(commands.__path__)), key=_order):
     if not _name.startswith("_"):
         _module = importlib.import_module(f"{commands.__name__}.{_name}")
-        app.command(_name)(getattr(_module, _name))
+        app.command(_name.rstrip("_"))(getattr(_module, _name))

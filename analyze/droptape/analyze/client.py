@@ -31,8 +31,22 @@ class Client:
         confined: whether the kernel keeps the worker from writing.
     """
 
-    def __init__(self, paths: Iterable[str], *, memory_limit: str | None = None) -> None:
-        """Start it; RecordingError when nothing can be opened."""
+    def __init__(
+        self,
+        paths: Iterable[str],
+        *,
+        memory_limit: str | None = None,
+        start: str | None = None,
+        end: str | None = None,
+    ) -> None:
+        """Start it; RecordingError when nothing can be opened, or a time is none.
+
+        Args:
+            paths: folders of recordings, or globs.
+            memory_limit: before spilling to disk, such as ``2GB``.
+            start: only from this time on, as in `Recording.between`.
+            end: only before this time.
+        """
         self._timed_out = False
         self._temp = tempfile.TemporaryDirectory(prefix="droptape-query-")
         # The worker imports from where this process does, also when droptape is not installed.
@@ -47,6 +61,8 @@ class Client:
             "temp": self._temp.name,
             "memory_limit": memory_limit,
             "file_limit": _FILE_LIMIT,
+            "start": start,
+            "end": end,
         }
         try:
             self._send(setup)

@@ -33,11 +33,25 @@ and costs nothing when it is not (measured: 20 entries 47 ns a row, 300 entries 
 
 
 def dictionary_schema(source: Source, join: Join) -> pa.Schema:
-    """Return the columns of a dictionary: as the recording declares it, or as this version does."""
+    """Return the columns of a dictionary: those the recording declares, and those of this version.
+
+    The views are made by this version's types, which may name a column that the recording's version
+    did not have yet.
+    """
     if join.dictionary == LOCATIONS:
         return _LOCATION_SCHEMA
     stored = source.tables.get(join.dictionary)
-    return (stored.table if stored is not None else TABLES[join.dictionary]).arrow_schema
+    known = TABLES.get(join.dictionary)
+    fields = [*(stored.table.arrow_schema if stored else ())]
+    names = {field.name for field in fields}
+    fields += [f for f in (known.arrow_schema if known else ()) if f.name not in names]
+    return pa.schema(fields)
+
+
+def missing_columns(source: Source, join: Join) -> list[pa.Field[Any]]:
+    """Return the columns of `dictionary_schema` that the recording does not have."""
+    declared = set(source.tables[join.dictionary].table.arrow_schema.names)
+    return [field for field in dictionary_schema(source, join) if field.name not in declared]
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,8 @@ def connect(
     )
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET parquet_metadata_cache = true")
-    connection.execute("SET enable_progress_bar = false")
+    with suppress(duckdb.InvalidInputException):  # in Jupyter without ipywidgets there is none
+        connection.execute("SET enable_progress_bar = false")
     connection.execute("SET allowed_paths = " + sql_list(str(path) for path in files))
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

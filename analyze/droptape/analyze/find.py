@@ -9,6 +9,7 @@ from pathlib import Path
 
 from droptape.format.layout import is_recording
 
+from .bundle.container import is_bundle
 from .errors import RecordingError
 
 
@@ -40,7 +41,7 @@ def _expand(pattern: str) -> list[Path]:
     if not glob.has_magic(pattern):
         raise RecordingError(f"{path} does not exist")
     matches = [Path(match) for match in sorted(glob.glob(str(path)))]  # noqa: PTH207 (absolute too)
-    recordings = [match for match in matches if is_recording(match)]
+    recordings = [match for match in matches if is_recording(match) or is_bundle(match)]
     if not recordings:
         raise RecordingError(f"no recording matches {pattern!r}")
     return recordings

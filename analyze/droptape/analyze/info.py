@@ -9,6 +9,7 @@ from droptape.format.manifest import Host, Probe
 
 from .engine import literal, name
 from .source import Source, State
+from .times import Window
 
 if TYPE_CHECKING:
     from .recording import Recording
@@ -39,7 +40,11 @@ class TableInfo:
 
 @dataclass(frozen=True, slots=True)
 class RecordingInfo:
-    """One recording. Times are ns since 1970 (UTC)."""
+    """One recording. Times are ns since 1970 (UTC).
+
+    `started_ns` and `ended_ns` are those of the part that is asked (`Recording.between`),
+    `whole_ns` those of all of it.
+    """
 
     name: str
     path: str
@@ -56,6 +61,7 @@ class RecordingInfo:
     losses: dict[str, dict[str, int]]
     notes: list[str]
     tables: list[TableInfo]
+    whole_ns: tuple[int | None, int | None] = (None, None)
 
     @property
     def seconds(self) -> float:
@@ -83,6 +89,11 @@ class Info:
         starts = [r.started_ns for r in self.recordings if r.started_ns is not None]
         ends = [r.ended_ns for r in self.recordings if r.ended_ns is not None]
         return min(starts, default=0), max(ends, default=0)
+
+    @property
+    def origin_ns(self) -> int:
+        """What offsets count from: the earliest start of a whole recording; 0 when unknown."""
+        return min((r.whole_ns[0] for r in self.recordings if r.whole_ns[0] is not None), default=0)
 
     @property
     def seconds(self) -> float:
@@ -123,23 +134,33 @@ def _one(rec: Recording, index: int, source: Source) -> RecordingInfo:
     lasts = [t.last_ns for t in tables if t.last_ns is not None]
     started = manifest.started_ns if manifest else min(firsts, default=None)
     ended = manifest.ended_ns if manifest else None
+    ended = ended if ended is not None else max(lasts, default=started)
     return RecordingInfo(
         name=source.name,
-        path=str(source.path),
+        path=str(source.bundle or source.path),
         id=manifest.recording_id if manifest else "",
         state=source.state,
         completeness=completeness(source),
         host=manifest.host if manifest else None,
         recorder_version=manifest.recorder_version if manifest else "",
-        started_ns=started,
-        ended_ns=ended if ended is not None else max(lasts, default=started),
+        started_ns=_clip(started, rec.window),
+        ended_ns=_clip(ended, rec.window),
         ended_by=manifest.ended_by if manifest else "",
         options=dict(manifest.options) if manifest else {},
         probes=list(manifest.probes) if manifest else [],
         losses={k: dict(v) for k, v in manifest.losses.items()} if manifest else {},
         notes=list(manifest.notes) if manifest else [],
         tables=tables,
+        whole_ns=(started, ended),
     )
+
+
+def _clip(instant: int | None, window: Window | None) -> int | None:
+    if instant is None or window is None:
+        return instant
+    if window.start is not None:
+        instant = max(instant, window.start)
+    return min(instant, window.end) if window.end is not None else instant
 
 
 def completeness(source: Source) -> str:

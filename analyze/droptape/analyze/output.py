@@ -40,12 +40,13 @@ def destination(output: Path | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
         return
-    with _aside(output) as aside, aside.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(output) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         yield file
 
 
 @contextmanager
-def _aside(output: Path) -> Iterator[Path]:
+def whole_file(output: Path) -> Iterator[Path]:
+    """Give a file to write aside, which becomes `output` when all went well."""
     try:
         fd, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.absolute().parent)
     except OSError as exc:
@@ -75,7 +76,7 @@ def write(reader: pa.RecordBatchReader, form: Format, output: Path | None) -> No
     if form is Format.PARQUET:
         if output is None:
             raise QueryError("parquet needs a file: -o FILE")
-        with _aside(output) as aside, pq.ParquetWriter(aside, reader.schema) as writer:
+        with whole_file(output) as aside, pq.ParquetWriter(aside, reader.schema) as writer:
             for batch in reader:
                 writer.write_batch(batch)
         return

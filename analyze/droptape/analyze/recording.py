@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 
-from . import engine, events, views
+from . import causes, engine, events, times, views
+from .bundle.container import is_bundle
+from .causes import Correlation
+from .diagnosis import Diagnosis, diagnose, load_rules
 from .errors import QueryError, RecordingError
+from .export import MAX_EVENTS, Export, ExportFormat, export
 from .find import find, short_names
 from .info import Info, describe
+from .marks import landmarks, marks_of
+from .output import destination
 from .source import Problem, Source, load
 from .statements import checked, explained
 from .summary import Summary, summarize
 from .symbolize import symbolize
 from .timeline import timeline
+from .times import Mark, Window
 from .top import top
 from .verify import Verification, verify
 
 Params = Sequence[Any] | Mapping[str, Any]
+When = str | int | None
+"""A time as users write it (`Recording.between`), ns since 1970 (UTC), or None for no bound."""
 
 
 class Recording:
@@ -36,6 +47,7 @@ class Recording:
         sources: what was found on disk, one for each recording.
         views: the tables and their columns, by name.
         problems: files that could not be read, and why.
+        window: the span of time that is asked, None for all.
     """
 
     def __init__(
@@ -46,8 +58,14 @@ class Recording:
         memory_limit: str | None = None,
         threads: int | None = None,
         temp_folder: str | os.PathLike[str] | None = None,
+        window: Window | None = None,
     ) -> None:
         self.sources = list(sources)
+        self.window = window
+        self._settings = {"memory_limit": memory_limit, "threads": threads}
+        self._temp_folder = temp_folder
+        self._parts: dict[Window, Recording] = {}
+        self._kept = contextlib.ExitStack()
         self.problems = [*problems, *(p for source in self.sources for p in source.problems)]
         self._temp = tempfile.TemporaryDirectory(prefix="droptape-", dir=temp_folder)
         try:
@@ -57,8 +75,11 @@ class Recording:
                 memory_limit=memory_limit,
                 threads=threads,
             )
-            self.views = views.create(self._connection, self.sources)
+            self.views = views.create(self._connection, self.sources, window)
             self.views[events.NAME] = events.create(self._connection, self.views)
+            explained_by = causes.create(self._connection, self.views)
+            if explained_by is not None:
+                self.views[causes.NAME] = explained_by
         except duckdb.Error as exc:
             self._temp.cleanup()
             raise explained(exc) from exc
@@ -104,9 +125,47 @@ class Recording:
         """Say what was recorded, where, when, and how complete it is."""
         return describe(self)
 
-    def summary(self) -> Summary:
-        """Return the answer in one screen: what happened, why, to whom, since when, losses."""
-        return summarize(self)
+    def summary(self, *, start: When = None, end: When = None) -> Summary:
+        """Return the answer in one screen: what happened, why, to whom, since when, losses.
+
+        Args:
+            start: only from this time on, as in `between`.
+            end: only before this time.
+        """
+        return summarize(self.between(start, end))
+
+    def marked(self) -> list[Mark]:
+        """Return what users wrote into the recordings while they were made, oldest first."""
+        return marks_of(self)
+
+    def between(self, start: When = None, end: When = None) -> Recording:
+        """Return the part of the recordings in a span of time.
+
+        Args:
+            start: from this time on: ns since 1970 (UTC), or text: UTC (``2026-11-21T07:53:48Z``,
+                ``07:53:48``), an offset from the start (``+30s``) or back from the end (``-10s``),
+                or a mark (``mark:deploy``, ``mark:deploy+5s``). None for the start.
+            end: before this time; None for the end.
+
+        Returns:
+            A recording that is closed with this one; this one itself when both are None. Totals
+            and losses are per second, and right to half a second at the ends of the span.
+
+        Raises:
+            QueryError: one is no time, or the second is not after the first.
+        """
+        window = times.window(start, end, landmarks(self.sources))
+        if window is None:
+            return self
+        if window not in self._parts:
+            # The rows of journals are not kept, so the folders are read again.
+            again = [load(source.path, source.name) for source in self.sources]
+            self._parts[window] = Recording(
+                again, temp_folder=self._temp_folder, window=window,
+                memory_limit=cast("str | None", self._settings["memory_limit"]),
+                threads=cast("int | None", self._settings["threads"]),
+            )  # fmt: skip
+        return self._parts[window]
 
     def top(
         self,
@@ -115,6 +174,8 @@ class Recording:
         table: str | None = None,
         limit: int = 20,
         include_benign: bool = False,
+        start: When = None,
+        end: When = None,
     ) -> duckdb.DuckDBPyRelation:
         """Count events by the values of columns, most frequent first.
 
@@ -123,6 +184,8 @@ class Recording:
             table: one table instead of all event tables.
             limit: rows at most.
             include_benign: also count events that are part of normal operation.
+            start: only from this time on, as in `between`.
+            end: only before this time.
 
         Returns:
             A relation: the columns of `by`, events, share (percent), rows, since, until.
@@ -130,7 +193,8 @@ class Recording:
         Raises:
             QueryError: a column or table does not exist.
         """
-        return top(self, by, table=table, limit=limit, include_benign=include_benign)
+        part = self.between(start, end)
+        return top(part, by, table=table, limit=limit, include_benign=include_benign)
 
     def timeline(
         self,
@@ -139,6 +203,9 @@ class Recording:
         by: str | None = None,
         table: str | None = None,
         include_benign: bool = False,
+        beside: str | None = None,
+        start: When = None,
+        end: When = None,
     ) -> duckdb.DuckDBPyRelation:
         """Count events over time.
 
@@ -147,15 +214,37 @@ class Recording:
             by: the column to split by; the kind of event, or the cause for one table, when None.
             table: one table instead of all event tables.
             include_benign: also count events that are part of normal operation.
+            beside: name of an imported table, whose requests and latencies are shown as well.
+            start: only from this time on, as in `between`.
+            end: only before this time.
 
         Returns:
             A relation: start (UTC), offset (seconds since the first recording began), the column
-            of `by`, events. Buckets without events have no row.
+            of `by`, events. Buckets without events have no row. With `beside` also failed and the
+            latencies p50_ms, p90_ms, p99_ms, max_ms, in rows where the column of `by` is `beside`
+            and events are requests.
 
         Raises:
             QueryError: a column or table does not exist, or `bucket` is not a duration.
         """
-        return timeline(self, bucket=bucket, by=by, table=table, include_benign=include_benign)
+        return timeline(
+            self.between(start, end), bucket=bucket, by=by, table=table,
+            include_benign=include_benign, beside=beside,
+        )  # fmt: skip
+
+    def correlate(self, *, start: When = None, end: When = None) -> Correlation:
+        """Link retransmits with the drops of their flows, or say that none was seen.
+
+        The view ``retransmit_causes`` has a row for each retransmit.
+
+        Args:
+            start: only from this time on, as in `between`.
+            end: only before this time.
+
+        Raises:
+            QueryError: no retransmits were recorded.
+        """
+        return causes.correlate(self.between(start, end))
 
     def symbolize(self, addresses: Iterable[int] = ()) -> duckdb.DuckDBPyRelation:
         """Name kernel code: the addresses that occur, or `addresses` (unsigned).
@@ -165,12 +254,111 @@ class Recording:
         """
         return symbolize(self, addresses)
 
+    def diagnose(self, rules: Iterable[str | os.PathLike[str]] = ()) -> Diagnosis:
+        """Say what is wrong: findings with evidence, meaning, remedy and proof.
+
+        Args:
+            rules: folders with rules of your own (docs/DIAGNOSE.md), beside those of droptape.
+
+        Raises:
+            RuleError: a rule is not well formed.
+        """
+        return diagnose(self, load_rules(Path(folder) for folder in rules))
+
     def verify(self) -> Verification:
         """Check the files against their checksums, and the events against the kernel's counters.
 
         Reads everything, so it takes a while for large recordings.
         """
         return verify(self)
+
+    def report(self, path: str | os.PathLike[str], *, start: When = None, end: When = None) -> Path:
+        """Write one HTML page for people, which needs nothing else.
+
+        Args:
+            path: the file; it appears whole or not at all.
+            start: only from this time on, as in `between`.
+            end: only before this time.
+
+        Returns:
+            The path.
+
+        Raises:
+            QueryError: the file cannot be written, or the extra `report` is not installed.
+        """
+        from .report.page import page  # Altair takes a second to import
+
+        text = page(self.between(start, end))
+        with destination(Path(path)) as file:
+            file.write(text)
+        return Path(path)
+
+    def export(
+        self,
+        to: ExportFormat | str,
+        output: str | os.PathLike[str] | None = None,
+        *,
+        max_events: int = MAX_EVENTS,
+        start: When = None,
+        end: When = None,
+    ) -> Export:
+        """Write the recordings for another tool.
+
+        Args:
+            to: ``perfetto``: a timeline (trace event format, JSON) for ui.perfetto.dev;
+                ``openmetrics``: counters with timestamps, to fill a Prometheus afterwards.
+            output: the file, written whole or not at all; standard output when None.
+            max_events: events of a timeline at most, about; when there are more, every n-th of
+                each cause is taken. Counts are exact in any case.
+            start: only from this time on, as in `between`.
+            end: only before this time.
+
+        Returns:
+            How much was written, and of how many events one.
+
+        Raises:
+            QueryError: there is no such format, or the file cannot be written.
+        """
+        return export(self.between(start, end), to, output, max_events)
+
+    def bundle(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        start: When = None,
+        end: When = None,
+        max_size: int = 10_000_000,
+        redact: bool = False,
+        key: str | os.PathLike[str] | None = None,
+    ) -> Path:
+        """Write the recording, or a part of it, to one file, with its report.
+
+        `open_recording` takes the file as it takes a folder.
+
+        Args:
+            path: the file; it appears whole or not at all.
+            start: only from this time on, as in `between`; widened to a whole second.
+            end: only before this time.
+            max_size: bytes; events are thinned and their weights raised until it fits. Sums of
+                weights, totals, losses, counters and settings stay exact.
+            redact: replace addresses and names, leave out command lines.
+            key: file with the key of the replacements; made when it does not exist. With None the
+                key is random and kept nowhere.
+
+        Returns:
+            The path.
+
+        Raises:
+            QueryError: it cannot be made that small, or the file cannot be written.
+            RecordingError: there is more than one recording, or it has no manifest.
+        """
+        from .bundle.make import make
+
+        make(
+            self, Path(path), start=start, end=end, max_size=max_size, redact=redact,
+            key=None if key is None else Path(key), reopen=open_recording,
+        )  # fmt: skip
+        return Path(path)
 
     # --- what it holds ------------------------------------------------------------------------
 
@@ -199,10 +387,17 @@ class Recording:
         """Make one readable line from an error that fetching a relation raised."""
         return explained(exc, tables=tuple(self.tables))
 
+    def keep(self, needed: contextlib.ExitStack) -> None:
+        """Close `needed` with this recording, and not before."""
+        self._kept = needed
+
     def close(self) -> None:
         """Close the connection and remove temporary files."""
+        for part in self._parts.values():
+            part.close()
         self._connection.close()
         self._temp.cleanup()
+        self._kept.close()
 
     def __enter__(self) -> Recording:
         return self
@@ -224,34 +419,53 @@ def open_recording(
     memory_limit: str | None = None,
     threads: int | None = None,
     temp_folder: str | os.PathLike[str] | None = None,
+    start: When = None,
+    end: When = None,
 ) -> Recording:
     """Open recordings for asking.
 
     Args:
-        paths: folders of recordings, or globs of them.
+        paths: folders of recordings, bundles, or globs of them.
         memory_limit: what queries may use before they spill to disk, such as ``2GB``; half of the
             memory when None.
         threads: processors to use; all when None.
         temp_folder: where a private folder for spilled data is made; the system's when None.
+        start: only from this time on, as in `Recording.between`.
+        end: only before this time.
 
     Returns:
         A recording whose `problems` name the files that could not be read.
 
     Raises:
         RecordingError: a path is no recording, or nothing can be read.
+        QueryError: `start` or `end` is no time.
     """
     found = find(paths)
+    with contextlib.ExitStack() as stack:
+        unpacked: Path | None = None
+        if any(map(is_bundle, found)):
+            folder = tempfile.TemporaryDirectory(prefix="droptape-bundle-", dir=temp_folder)
+            unpacked = Path(stack.enter_context(folder))
+        sources, problems = _load_all(found, unpacked)
+        window = times.window(start, end, landmarks(sources))
+        recording = Recording(
+            sources, problems, memory_limit=memory_limit, threads=threads, temp_folder=temp_folder,
+            window=window,
+        )  # fmt: skip
+        recording.keep(stack.pop_all())
+        return recording
+
+
+def _load_all(found: list[Path], unpacked: Path | None) -> tuple[list[Source], list[Problem]]:
     sources: list[Source] = []
     problems: list[Problem] = []
-    for path, name in zip(found, short_names(found), strict=True):
+    for number, (path, name) in enumerate(zip(found, short_names(found), strict=True)):
         try:
-            sources.append(load(path, name))
+            sources.append(load(path, name, unpacked / str(number) if unpacked else None))
         except RecordingError as exc:
             if len(found) == 1:
                 raise
-            problems.append(Problem(path, str(exc).replace(f"{path} ", "")))
+            problems.append(Problem(path, re.sub(rf"^{re.escape(str(path))}:? ", "", str(exc))))
     if not sources:
         raise RecordingError(f"nothing can be read: {problems[0]}")
-    return Recording(
-        sources, problems, memory_limit=memory_limit, threads=threads, temp_folder=temp_folder
-    )
+    return sources, problems

@@ -22,6 +22,7 @@ from droptape.format.manifest import Manifest
 from droptape.format.schema import Table
 from droptape.format.tables import TABLES
 
+from .bundle.container import is_bundle
 from .errors import RecordingError
 
 TABLE_KEY = b"droptape.table"
@@ -87,6 +88,7 @@ class Source:
         running: whether a recorder on this host writes to it now.
         tables: by name.
         problems: what could not be read.
+        bundle: the file that it was unpacked from, None for a folder.
     """
 
     path: Path
@@ -95,6 +97,7 @@ class Source:
     running: bool
     tables: dict[str, StoredTable] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    bundle: Path | None = None
 
     @property
     def state(self) -> State:
@@ -111,14 +114,26 @@ class Source:
         return sum(stored.journal_rows for stored in self.tables.values())
 
 
-def load(path: Path, name: str) -> Source:
+def load(path: Path, name: str, unpack_to: Path | None = None) -> Source:
     """Read the recording in `path`: manifest, footers of sealed files, whole journals.
+
+    Args:
+        path: its folder, or a bundle.
+        name: what it is called.
+        unpack_to: an empty folder, for a bundle.
 
     Raises:
         RecordingError: `path` is no recording, or nothing of it can be read.
     """
+    if unpack_to is not None and is_bundle(path):
+        from .bundle.read import read
+
+        read(path, unpack_to)
+        source = load(unpack_to, name)
+        source.bundle = path
+        return source
     if not path.is_dir():
-        what = "is a file, not a recording's folder" if path.exists() else "does not exist"
+        what = "is neither a recording's folder nor a bundle" if path.exists() else "does not exist"
         raise RecordingError(f"{path} {what}")
     problems: list[Problem] = []
     manifest: Manifest | None = None

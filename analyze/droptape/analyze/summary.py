@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .engine import sql_list
 from .info import Info
+from .marks import marks_of
 from .sqlfiles import load
 from .timeline import automatic
+from .times import Mark
+from .verify import Finding, quick_look
 
 if TYPE_CHECKING:
     from .recording import Recording
@@ -39,6 +42,9 @@ class Summary:
         owner_count: how many there are.
         losses: kind, cause, events.
         bucket_ns: width of a bucket, ns.
+        unbalanced: where the kernel's own counters say something else; a coarse look, `verify` has
+            the exact one.
+        marks: what users wrote into the recordings while they were made.
     """
 
     info: Info
@@ -49,6 +55,8 @@ class Summary:
     owner_count: int
     losses: list[dict[str, Any]]
     bucket_ns: int
+    unbalanced: list[Finding]
+    marks: list[Mark]
 
     @property
     def events(self) -> int:
@@ -74,6 +82,8 @@ class Summary:
             "owner_count": self.owner_count,
             "losses": self.losses,
             "bucket_ns": self.bucket_ns,
+            "unbalanced": [asdict(finding) for finding in self.unbalanced],
+            "marks": [asdict(mark) for mark in self.marks],
             "problems": self.info.problems,
         }
 
@@ -122,6 +132,8 @@ def summarize(rec: Recording) -> Summary:
         owners[0]["found"] if owners else 0,
         rows("summary_losses"),
         width,
+        [] if rec.window else quick_look(rec),  # the counters are of whole seconds
+        marks_of(rec),
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import duckdb
 
+from droptape.format.layout import IMPORTED
+
 from . import columns
-from .engine import name
+from .durations import nanoseconds
+from .engine import literal, name
 from .errors import QueryError
 from .events import NAME
 from .sqlfiles import load
@@ -16,26 +18,10 @@ from .sqlfiles import load
 if TYPE_CHECKING:
     from .recording import Recording
 
-_UNITS = {
-    "ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000,
-    "min": 60_000_000_000, "h": 3_600_000_000_000, "d": 86_400_000_000_000,
-}  # fmt: skip
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)", re.IGNORECASE)
 _NICE = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # of ms; longer ones are below
 _NICE_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400)
 BUCKETS = 60
 """Buckets that ``auto`` aims at: what fits beside a label in 80 columns."""
-
-
-def nanoseconds(text: str) -> int:
-    """Read a duration such as ``100ms``, ``1s`` or ``5m``; QueryError when it is none."""
-    match = _DURATION.fullmatch(text.strip())
-    if match is None or match[2].lower() not in _UNITS:
-        raise QueryError(f"{text!r} is not a duration; write 100ms, 1s, 5m or 1h")
-    value = round(float(match[1]) * _UNITS[match[2].lower()])
-    if value <= 0:
-        raise QueryError("a bucket must be longer than nothing")
-    return value
 
 
 def automatic(span_ns: int) -> int:
@@ -50,13 +36,22 @@ def automatic(span_ns: int) -> int:
 def bucket_width(rec: Recording, bucket: str) -> int:
     """Return the bucket in ns that `bucket` means for this recording."""
     if bucket != "auto":
-        return nanoseconds(bucket)
+        width = nanoseconds(bucket)
+        if width <= 0:
+            raise QueryError("a bucket must be longer than nothing")
+        return width
     start, end = rec.info().span_ns
     return automatic(max(end - start, 1))
 
 
 def timeline(
-    rec: Recording, *, bucket: str, by: str | None, table: str | None, include_benign: bool
+    rec: Recording,
+    *,
+    bucket: str,
+    by: str | None,
+    table: str | None,
+    include_benign: bool,
+    beside: str | None = None,
 ) -> duckdb.DuckDBPyRelation:
     """See `Recording.timeline`."""
     if by is None:
@@ -74,6 +69,26 @@ def timeline(
         table=f"raw.{name(chosen)}",
         condition=columns.reading(rec, chosen, include_benign, [by]),
         width=str(bucket_width(rec, bucket)),
-        origin=str(rec.info().span_ns[0]),
+        origin=str(rec.info().origin_ns),
     )
+    if beside is not None:
+        sql = load(
+            "timeline_beside",
+            events=sql,
+            by=name(by),
+            label=literal(beside),
+            load=name(imported(rec, beside)),
+            width=str(bucket_width(rec, bucket)),
+            origin=str(rec.info().origin_ns),
+        )
     return rec.connection.sql(sql)
+
+
+def imported(rec: Recording, table: str) -> str:
+    """Return the full name of an imported table, given with or without its prefix."""
+    for candidate in (table, IMPORTED + table):
+        if candidate in rec.views and candidate.startswith(IMPORTED):
+            return candidate
+    having = [t.removeprefix(IMPORTED) for t in rec.tables if t.startswith(IMPORTED)]
+    known = f"there are: {', '.join(having)}" if having else "droptape import makes one"
+    raise QueryError(f"there is no imported table {table}; {known}")

@@ -18,11 +18,13 @@ from droptape.format.schema import Column, Table
 from droptape.format.tables import TABLES
 from droptape.format.types import ADDRESS, KSYM, ViewColumn
 
-from .dictionary import LOCATIONS, Dictionary, dictionary_schema
+from .dictionary import LOCATIONS, Dictionary, dictionary_schema, missing_columns
 from .engine import literal, name, sql_list
 from .shape import empty, null
 from .source import Source, StoredTable
 from .sqlfiles import load
+from .times import Window
+from .window import narrowed
 
 _NOWHERE = "SELECT NULL::BIGINT AS location WHERE false"
 RECORDING = ViewColumn("recording", "", "VARCHAR", "short name of the recording")
@@ -45,8 +47,10 @@ class View:
     table: Table | None
 
 
-def create(connection: duckdb.DuckDBPyConnection, sources: list[Source]) -> dict[str, View]:
-    """Create all views; return those that users see, by name."""
+def create(
+    connection: duckdb.DuckDBPyConnection, sources: list[Source], window: Window | None = None
+) -> dict[str, View]:
+    """Create all views, of the rows in `window`; return those that users see, by name."""
     octets = [str(number) for number in range(256)]
     connection.execute(
         load("addr_text", octets=sql_list(octets), dotted=sql_list(f".{o}" for o in octets))
@@ -59,7 +63,9 @@ def create(connection: duckdb.DuckDBPyConnection, sources: list[Source]) -> dict
     for table in _all_tables(sources):
         having = [(i, s, s.tables[table].table) for i, s in enumerate(sources) if table in s.tables]
         for schema in ("raw", "main"):
-            parts = [_select(connection, f"r{i}", s, t, schema == "raw") for i, s, t in having]
+            parts = [
+                _select(connection, f"r{i}", s, t, schema == "raw", window) for i, s, t in having
+            ]
             connection.execute(
                 f"CREATE VIEW {schema}.{name(table)} AS " + " UNION ALL BY NAME ".join(parts)
             )
@@ -96,7 +102,12 @@ def _named_columns(table: Table) -> list[tuple[Column, ViewColumn]]:
 
 
 def _select(
-    connection: duckdb.DuckDBPyConnection, schema: str, source: Source, table: Table, raw: bool
+    connection: duckdb.DuckDBPyConnection,
+    schema: str,
+    source: Source,
+    table: Table,
+    raw: bool,
+    window: Window | None,
 ) -> str:
     """Return the SELECT of one recording's rows.
 
@@ -120,9 +131,11 @@ def _select(
         columns.append(f"{sql} AS {name(view.name)}")
     columns.append(f"{literal(source.name)} AS recording")
     joins = " ".join(d.join(c) for c, d in dictionaries.items() if not d.small)
+    sets, condition = narrowed(
+        table, f"{schema}.{name(table.name)}", _row_sets(schema, source.tables[table.name]), window
+    )
     return " UNION ALL BY NAME ".join(
-        f"SELECT {', '.join(columns)} FROM {rows} AS t {joins}"
-        for rows in _row_sets(schema, source.tables[table.name])
+        f"SELECT {', '.join(columns)} FROM {rows} AS t {joins} {condition}" for rows in sets
     )
 
 
@@ -149,7 +162,8 @@ def _create_stored(connection: duckdb.DuckDBPyConnection, schema: str, source: S
         if join.dictionary == LOCATIONS:
             sql = _locations(schema, source)
         elif join.dictionary in source.tables:
-            sql = f"FROM {schema}.{name(join.dictionary)}"
+            absent = "".join(f", {null(field)}" for field in missing_columns(source, join))
+            sql = f"SELECT *{absent} FROM {schema}.{name(join.dictionary)}"
         else:
             sql = empty(dictionary_schema(source, join))
         connection.execute(f"CREATE TABLE {schema}.d_{join.dictionary} AS {sql}")

@@ -85,8 +85,9 @@ def main() -> int:
         _limit_files(int(setup["file_limit"]))
         confined = sandbox.restrict(paths, Path(setup["temp"]))
         rec = open_recording(
-            *map(str, paths), memory_limit=setup.get("memory_limit"), temp_folder=setup["temp"]
-        )
+            *map(str, paths), memory_limit=setup.get("memory_limit"), temp_folder=setup["temp"],
+            start=setup.get("start"), end=setup.get("end"),
+        )  # fmt: skip
     except (DroptapeError, OSError) as exc:
         _say(out, error=str(exc))
         return 2

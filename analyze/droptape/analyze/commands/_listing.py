@@ -31,6 +31,13 @@ TableOption = Annotated[
 Benign = Annotated[
     bool, typer.Option("--include-benign", help="Also count drops that healthy systems have.")
 ]
+_TIME = "UTC, +30s (since the start), -10s (before the end), or mark:TEXT."
+From = Annotated[
+    str | None, typer.Option("--from", metavar="TIME", help=f"Only from this time on: {_TIME}")
+]
+To = Annotated[
+    str | None, typer.Option("--to", metavar="TIME", help="Only before this time, as --from.")
+]
 FormatOption = Annotated[
     Format, typer.Option("--format", "-f", help="How to write the answer.", show_default=True)
 ]
@@ -67,9 +74,17 @@ def warn(problems: list[str]) -> None:
 
 
 @contextmanager
-def opened(paths: list[str]) -> Iterator[Recording]:
-    """Open recordings for a command: warn of what cannot be read, make errors readable."""
-    with open_recording(*paths) as rec:
+def opened(
+    paths: list[str], start: str | None = None, end: str | None = None
+) -> Iterator[Recording]:
+    """Open recordings for a command: warn of what cannot be read, make errors readable.
+
+    Args:
+        paths: folders of recordings, or globs.
+        start: what ``--from`` says.
+        end: what ``--to`` says.
+    """
+    with open_recording(*paths, start=start, end=end) as rec:
         warn([str(problem) for problem in rec.problems])
         try:
             yield rec

@@ -11,7 +11,7 @@ from droptape.analyze.client import Client
 from droptape.analyze.output import Format
 from droptape.analyze.render.explain import plan
 
-from ._listing import Answer, FormatOption, OutputOption, Recordings, deliver, warn
+from ._listing import Answer, FormatOption, From, OutputOption, Recordings, To, deliver, warn
 
 
 def query(
@@ -24,6 +24,8 @@ def query(
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=0.001, help="Stop after this long.")
     ] = None,
+    start: From = None,
+    end: To = None,
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Memory before spilling to disk, as 2GB.")
     ] = None,
@@ -35,7 +37,7 @@ def query(
     Example: [bold]droptape query REC "SELECT reason, sum(weight) FROM drops GROUP BY ALL"[/bold]
     """
     text = sys.stdin.read() if sql == "-" else sql
-    with Client(recordings, memory_limit=memory) as client:
+    with Client(recordings, memory_limit=memory, start=start, end=end) as client:
         warn(client.problems)
         with client.ask(text, timeout) as reader:
             deliver(Answer(reader, plan(reader)), format, output)

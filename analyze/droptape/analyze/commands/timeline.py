@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from droptape.analyze.render.timeline import show
+from droptape.analyze.render.timeline import Axis, show
 from droptape.analyze.timeline import bucket_width
 
-from ._listing import Answer, Benign, Recordings, TableOption, listing, opened
+from ._listing import Answer, Benign, From, Recordings, TableOption, To, listing, opened
 
 
 @listing
@@ -24,13 +24,24 @@ def timeline(
     ] = None,
     table: TableOption = None,
     include_benign: Benign = False,
+    beside: Annotated[
+        str | None,
+        typer.Option(
+            "--with", metavar="NAME", help="Also show an imported table: requests and latencies."
+        ),
+    ] = None,
+    start: From = None,
+    end: To = None,
 ) -> Answer:
     """Show events over time.
 
     Example: [bold]droptape timeline REC --bucket 1s --by reason[/bold]
     """
-    with opened(recordings) as rec:
-        relation = rec.timeline(bucket=bucket, by=by, table=table, include_benign=include_benign)
+    with opened(recordings, start, end) as rec:
+        relation = rec.timeline(
+            bucket=bucket, by=by, table=table, include_benign=include_benign, beside=beside
+        )
         rows = relation.to_arrow_table()
-        width, span = bucket_width(rec, bucket), rec.info().span_ns
-    return Answer(rows, lambda console: show(console, rows, width, span))
+        info, marks = rec.info(), rec.marked()
+        axis = Axis(bucket_width(rec, bucket), info.origin_ns, info.span_ns)
+    return Answer(rows, lambda console: show(console, rows, axis, marks, beside))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ._listing import Answer, Benign, Recordings, TableOption, listing, opened
+from ._listing import Answer, Benign, From, Recordings, TableOption, To, listing, opened
 
 
 @listing
@@ -24,11 +24,13 @@ def top(
     table: TableOption = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 20,
     include_benign: Benign = False,
+    start: From = None,
+    end: To = None,
 ) -> Answer:
     """Count events by columns, most frequent first.
 
     Example: [bold]droptape top REC --by owner,port --limit 5[/bold]
     """
-    with opened(recordings) as rec:
+    with opened(recordings, start, end) as rec:
         relation = rec.top(by, table=table, limit=limit, include_benign=include_benign)
         return Answer(relation.to_arrow_table())

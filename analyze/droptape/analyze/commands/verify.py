@@ -8,7 +8,11 @@ from typing import Annotated
 import pyarrow as pa
 import typer
 
+from droptape.analyze.errors import QueryError
+from droptape.analyze.find import find, short_names
 from droptape.analyze.render.verification import show
+from droptape.analyze.source import load
+from droptape.analyze.verify import files_only
 
 from ._listing import Answer, Recordings, listing, opened
 
@@ -27,8 +31,15 @@ def verify(
 
     Example: [bold]droptape verify droptape-web1-20261121T075348Z[/bold]
     """
-    with opened(recordings) as rec:
-        found = rec.verify()
+    try:
+        with opened(recordings) as rec:
+            found = rec.verify()
+    except QueryError:
+        # A damaged file can keep its recording from being opened at all.
+        paths = find(recordings)
+        found = files_only([load(p, n) for p, n in zip(paths, short_names(paths), strict=True)])
+        if found.balanced:
+            raise
     rows = [
         asdict(f) | {"difference": f.difference, "verdict": f.verdict.value} for f in found.findings
     ]

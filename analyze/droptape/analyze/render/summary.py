@@ -16,6 +16,7 @@ from .words import duration, offset, rate, sparkline, utc
 
 _LABELS = {"listen": "refused (listen)"}
 _CURVE = 24
+_MARKS = 6
 
 
 def show(console: Console, summary: Summary) -> None:
@@ -31,6 +32,9 @@ def show(console: Console, summary: Summary) -> None:
         for table in (_kinds(summary), _causes(summary), _owners(summary)):
             console.print(table)
             console.print()
+    if summary.marks:
+        console.print(_marks(summary))
+        console.print()
     for line in _completeness(summary):
         console.print(line)
 
@@ -54,7 +58,7 @@ def _head(summary: Summary) -> list[Text]:
 def _headline(summary: Summary) -> Text:
     first = summary.causes[0]
     where = f" in {first['function']}" if first["function"] else ""
-    start = summary.info.span_ns[0]
+    start = summary.info.origin_ns
     since = f", since {offset(first['since_ns'], start)}" if first["since_ns"] else ""
     text = f"Most: {_kind(first['kind'])} {first['cause'] or 'without a cause'}{where}, "
     text += f"{first['events']:,} times{since}."
@@ -85,7 +89,7 @@ def _grid(title: str, *columns: tuple[str, str]) -> Table:
 
 
 def _kinds(summary: Summary) -> Table:
-    start = summary.info.span_ns[0]
+    start = summary.info.origin_ns
     table = _grid(
         "WHAT HAPPENED", ("kind", ""), ("events", "right"), ("per s", "right"), ("since", "right"),
         ("until", "right"), ("over time", ""),
@@ -106,7 +110,7 @@ def _kinds(summary: Summary) -> Table:
 
 
 def _causes(summary: Summary) -> Table:
-    start = summary.info.span_ns[0]
+    start = summary.info.origin_ns
     table = _grid(
         _title("WHY", len(summary.causes), summary.cause_count), ("kind", ""), ("cause", ""),
         ("kernel function", ""), ("events", "right"), ("of kind", "right"), ("since", "right"),
@@ -124,7 +128,7 @@ def _causes(summary: Summary) -> Table:
 
 
 def _owners(summary: Summary) -> Table:
-    start = summary.info.span_ns[0]
+    start = summary.info.origin_ns
     table = _grid(
         _title("TO WHOM", len(summary.owners), summary.owner_count), ("process", ""),
         ("port", "right"), ("container", ""), ("events", "right"), ("mostly", ""),
@@ -140,6 +144,15 @@ def _owners(summary: Summary) -> Table:
             offset(row["since_ns"], start),
         )
     return table
+
+
+def _marks(summary: Summary) -> Text:
+    start = summary.info.origin_ns
+    texts = [f"{offset(m.ts_ns, start)} {printable(m.text)}" for m in summary.marks[:_MARKS]]
+    more = len(summary.marks) - _MARKS
+    return Text("Marks: ", "bold") + Text(
+        "; ".join(texts) + (f"; and {more} more" if more > 0 else ""), "default"
+    )
 
 
 def _title(title: str, shown: int, found: int) -> str:
@@ -172,6 +185,11 @@ def _completeness(summary: Summary) -> list[Text]:
         )
     if not summary.losses and not unaccounted:
         lines.append(Text("Nothing was lost: the counts above are exact.", "green"))
+    if summary.unbalanced:
+        first = summary.unbalanced[0]
+        text = f"The books do not balance: the kernel counted {first.subject} {first.counted:,}, "
+        text += f"{first.recorded:,} were recorded. `droptape verify` has all differences."
+        lines.append(Text(printable(text), bad))
     for one in summary.info.recordings:
         for probe in one.missing_probes:
             why = f": {probe.note}" if probe.note else ""

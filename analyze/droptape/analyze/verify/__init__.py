@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .verification import Finding, Verdict, Verification, verify
+from .books import quick_look
+from .verification import Finding, Verdict, Verification, files_only, verify
 
-__all__ = ["Finding", "Verdict", "Verification", "verify"]
+__all__ = ["Finding", "Verdict", "Verification", "files_only", "quick_look", "verify"]

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .. import events
-from ..engine import literal, name, sql_list
-from ..source import Source
-from ..sqlfiles import load
+from droptape.analyze import events
+from droptape.analyze.engine import literal, name, sql_list
+from droptape.analyze.source import Source
+from droptape.analyze.sqlfiles import load
+
 from . import rules
 from .finding import Finding, Verdict
 
 if TYPE_CHECKING:
-    from ..recording import Recording
+    from droptape.analyze.recording import Recording
 
 _MARGIN_NS = 20_000_000
 _SECOND_NS = 1_000_000_000
@@ -39,7 +40,7 @@ def against_counters(rec: Recording) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def quickly(rec: Recording) -> list[Finding]:
+def quick_look(rec: Recording) -> list[Finding]:
     """Return what is unexplained when the totals stand for the rows: cheap, but blunt.
 
     The totals are per second, so up to two seconds at both ends are in doubt.

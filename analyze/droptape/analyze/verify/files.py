@@ -8,12 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from droptape.analyze.source import Source
 from droptape.format.errors import FormatError
 from droptape.format.journal import JournalReader
-from droptape.format.layout import segments
+from droptape.format.layout import added_later, segments
 from droptape.format.manifest import Segment, sha256
-
-from ..source import Source
 
 
 def damage(source: Source) -> Iterator[tuple[str, str, str]]:
@@ -31,7 +30,7 @@ def damage(source: Source) -> Iterator[tuple[str, str, str]]:
                 elif name in listed:
                     yield from _sealed(name, file.path, listed[name])
                 else:
-                    yield from _unlisted(name, file.path, source)
+                    yield from _unlisted(name, file.path, source, added_later(table))
             except FileNotFoundError:
                 present.discard(name)
             except OSError as exc:
@@ -58,12 +57,14 @@ def _sealed(name: str, path: Path, segment: Segment) -> Iterator[tuple[str, str,
         yield name, "changed", ""
 
 
-def _unlisted(name: str, path: Path, source: Source) -> Iterator[tuple[str, str, str]]:
+def _unlisted(
+    name: str, path: Path, source: Source, expected: bool
+) -> Iterator[tuple[str, str, str]]:
     """Without a manifest's word there are the page checksums; a running recorder is behind."""
     problem = _pages(path)
     if problem:
         yield name, "unreadable", problem
-    elif source.manifest is not None and source.state == "complete":
+    elif source.manifest is not None and source.state == "complete" and not expected:
         yield name, "extra", ""
 
 

@@ -53,7 +53,7 @@ RULES: tuple[Rule, ...] = (
         more="a SYN that met a full accept queue and a full SYN queue is recorded as the former",
     ),
     # __tcp_retransmit_skb and tcp_rtx_synack.
-    Rule(("Tcp.RetransSegs",), "retransmits", "true"),
+    Rule(("Tcp.RetransSegs",), "retransmits", "cause <> 'DEFERRED'"),
     Rule(("TcpExt.TCPSynRetrans",), "retransmits", "cause IN ('SYN', 'SYNACK')"),
     # tcp_xmit_retransmit_queue counts after sending, so not what could not be sent.
     Rule(("TcpExt.TCPFastRetrans",), "retransmits", "cause = 'FAST' AND NOT failed"),
@@ -100,5 +100,6 @@ KILLED = "the recorder did not end in order: the totals of its last second are m
 RUNNING = "still being recorded: the totals come once a second"
 PROBE = "not all is seen on this kernel: {note}"
 NO_REASON = "this kernel gives no such reason"
+DAMAGED = "damaged files cannot be compared with anything"
 OUTSIDE = "before the first or after the last reading of their namespace's counters"
 """Why a difference is none."""

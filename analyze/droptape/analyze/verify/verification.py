@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import duckdb
 
 from . import books, files, rules
 from .finding import Finding, Verdict
 
 if TYPE_CHECKING:
-    from ..recording import Recording
+    from droptape.analyze.recording import Recording
+    from droptape.analyze.source import Source
 
 __all__ = ["Finding", "Verdict", "Verification", "verify"]
 
@@ -37,8 +41,25 @@ class Verification:
 
 def verify(rec: Recording) -> Verification:
     """See `Recording.verify`."""
+    found = _files(rec.sources)
+    try:
+        found += books.against_totals(rec)
+        found += books.against_counters(rec)
+    except duckdb.Error:
+        if not any(finding.verdict is Verdict.UNEXPLAINED for finding in found):
+            raise
+        found += _not_compared(rec.sources)
+    return Verification(found)
+
+
+def files_only(sources: Sequence[Source]) -> Verification:
+    """Check the files of recordings that are too damaged to be opened."""
+    return Verification([*_files(sources), *_not_compared(sources)])
+
+
+def _files(sources: Sequence[Source]) -> list[Finding]:
     found: list[Finding] = []
-    for source in rec.sources:
+    for source in sources:
         bad = list(files.damage(source))
         found += [
             Finding(
@@ -48,7 +69,12 @@ def verify(rec: Recording) -> Verification:
             for file, what, detail in bad
         ]  # fmt: skip
         whole = files.checked(source) - sum(what != "missing" for _, what, _ in bad)
-        found.append(Finding(source.name, "files", f"{whole} files", recorded=None))
-    found += books.against_totals(rec)
-    found += books.against_counters(rec)
-    return Verification(found)
+        found.append(Finding(source.name, "files", f"{whole} whole files"))
+    return found
+
+
+def _not_compared(sources: Sequence[Source]) -> list[Finding]:
+    return [
+        Finding(source.name, "counters", "all", verdict=Verdict.NOT_CHECKED, why=rules.DAMAGED)
+        for source in sources
+    ]

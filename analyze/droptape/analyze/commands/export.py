@@ -1,0 +1,52 @@
+"""droptape export."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from droptape.analyze.errors import OutputClosed
+from droptape.analyze.export import MAX_EVENTS, ExportFormat
+
+from ._listing import From, Recordings, opened
+
+
+def export(
+    recordings: Recordings,
+    to: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--to", help="perfetto: a timeline; openmetrics: counters to fill a Prometheus with."
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write to FILE, whole or not at all."),
+    ] = None,
+    max_events: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="Events of a timeline, about, before it is thinned."),
+    ] = MAX_EVENTS,
+    start: From = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Only before this time.")
+    ] = None,
+) -> None:
+    """Write a timeline for Perfetto's UI, or counters for Prometheus.
+
+    Open the timeline at ui.perfetto.dev; "promtool tsdb create-blocks-from openmetrics FILE" makes
+    blocks of the counters.
+
+    Example: [bold]droptape export REC --to perfetto -o timeline.json[/bold]
+    """
+    with opened(recordings, start, until) as rec:
+        try:
+            done = rec.export(to, output, max_events=max_events)
+            sys.stdout.flush()
+        except BrokenPipeError as exc:
+            raise OutputClosed from exc
+    if done.note:
+        print(f"droptape: {done.note}", file=sys.stderr)

@@ -1,0 +1,246 @@
+"""Asking a recording what the rules ask."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from droptape.analyze.engine import literal, name
+from droptape.analyze.errors import QueryError
+from droptape.analyze.info import RecordingInfo
+from droptape.analyze.render.words import offset
+from droptape.analyze.source import Source
+from droptape.analyze.sqlfiles import load
+from droptape.format.common import COMMON
+from droptape.format.schema import Table
+from droptape.format.tables import TABLES
+from droptape.format.types import ADDRESS, MONO
+
+from .findings import SEVERITIES, Check, Diagnosis, Finding, Status, Step
+from .rules import Rule, RuleError
+from .text import Made, Paragraph, fill
+
+if TYPE_CHECKING:
+    from droptape.analyze.recording import Recording
+
+_SAMPLED = ("counters", "listeners", "sysctls")
+"""Tables that have rows in every recording; without any, they were not recorded."""
+
+_MINUTE_NS = 60_000_000_000
+_REQUIRED = ("severity", "events")
+_MADE = ("owner", "since", "until", "in_ns", "place")
+
+
+def diagnose(rec: Recording, rules: Iterable[Rule]) -> Diagnosis:
+    """See `Recording.diagnose`."""
+    info = rec.info()
+    findings: list[Finding] = []
+    checks: list[Check] = []
+    rules = list(rules)
+    covered = [reason for rule in rules for reason in rule.covers]
+    for source, one in zip(rec.sources, info.recordings, strict=True):
+        asking = _Asking(rec, source, one, covered)
+        for rule in rules:
+            found, status, why = asking.check(rule)
+            findings += found
+            checks.append(Check(rule.id, rule.title, source.name, status, rule.healthy, why))
+    findings.sort(key=lambda f: (SEVERITIES.index(f.severity), -f.events, f.id, f.title))
+    return Diagnosis(info, findings, checks)
+
+
+@dataclass
+class _Asking:
+    """One recording being asked.
+
+    Attributes:
+        covered: drop reasons that some rule explains.
+    """
+
+    rec: Recording
+    source: Source
+    info: RecordingInfo
+    covered: list[str]
+    _names: dict[int, tuple[str | None, int | None]] | None = None
+    _lost: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._lost = self._losses()
+
+    def check(self, rule: Rule) -> tuple[list[Finding], Status, str]:
+        """Ask what `rule` asks; return findings, what became of it, and why."""
+        why = self._missing(rule)
+        if why:
+            return [], "not checked", why
+        try:
+            rows = self._rows(rule)
+        except (QueryError, duckdb.Error) as exc:
+            explained = self.rec.explain(exc) if isinstance(exc, duckdb.Error) else exc
+            if isinstance(exc.__cause__ or exc, duckdb.BinderException):
+                return [], "not checked", f"this recording lacks a column: {explained}"
+            raise RuleError(f"rule {rule.id}: {explained}") from exc
+        notes = self._doubts(rule)
+        findings = [self._finding(rule, row, notes) for row in rows]
+        if findings:
+            return findings, "found", ""
+        return [], "partly" if notes else "healthy", " ".join(notes)
+
+    def _missing(self, rule: Rule) -> str:
+        for need in rule.needs:
+            table, _, column = need.partition(".")
+            stored = self.source.tables.get(table)
+            if stored is None or (table in _SAMPLED and not stored.rows):
+                return f"this recording has no {table}"
+            if column and column in [c.name for c in stored.table]:
+                enum = stored.table[column].enum
+                if enum is not None and enum.kernel and not enum.values:
+                    return f"this kernel gives no reasons for {table}"
+        return ""
+
+    def _doubts(self, rule: Rule) -> tuple[str, ...]:
+        """Say why there may be more than was recorded."""
+        doubts: list[str] = []
+        for table in rule.tables:
+            lost = self._lost.get(table, {})
+            missing = sum(events for cause, events in lost.items() if cause != "sampled")
+            if missing:
+                doubts.append(
+                    f"{missing:,} events of {table} could not be recorded: "
+                    "numbers are lower bounds."
+                )
+            if lost.get("sampled"):
+                doubts.append(f"Rows of {table} are a sample: numbers are estimates.")
+        doubts += [
+            f"Not watched: {probe.name}{f' ({probe.note})' if probe.note else ''}."
+            for probe in self.info.missing_probes
+            if probe.table in rule.tables
+        ]
+        return tuple(doubts)
+
+    def _losses(self) -> dict[str, dict[str, int]]:
+        if "losses" not in self.source.tables:
+            return self.info.losses
+        found: dict[str, dict[str, int]] = {}
+        sql = (
+            "SELECT kind, cause, sum(events)::BIGINT FROM losses WHERE recording = ? "
+            "GROUP BY kind, cause"
+        )
+        for kind, cause, events in self.rec.connection.execute(sql, [self.source.name]).fetchall():
+            found.setdefault(kind, {})[cause] = events
+        return found
+
+    def _rows(self, rule: Rule) -> list[dict[str, Any]]:
+        """Run the rule's query over the tables of this recording only."""
+        parts = {table: self._table(table) for table in (*rule.tables, *rule.helps)}
+        if "sysctls" in parts:
+            parts["settings"] = load("diagnosis_settings")
+        if "counters" in parts:
+            parts["growth"] = load("diagnosis_growth")
+        covered = ", ".join(f"({literal(reason)})" for reason in (*self.covered, ""))
+        parts["covered"] = f"SELECT * FROM (VALUES {covered}) AS listed(reason)"
+        parts["span"] = f"SELECT greatest({self.info.seconds}, 1)::DOUBLE AS seconds"
+        tables = ", ".join(f"{name(table)} AS ({sql})" for table, sql in parts.items())
+        ask = self.rec.connection.sql if rule.own else self.rec.sql
+        sql = f"WITH {tables} SELECT * FROM (\n{rule.query}\n)"
+        relation = ask(sql, params=rule.parameters or None)
+        columns = {*relation.columns, *_MADE}
+        for needed in (*_REQUIRED, *rule.names()):
+            if needed not in columns:
+                raise RuleError(f"rule {rule.id}: the query gives no column {needed}")
+        return list(relation.to_arrow_table().to_pylist())
+
+    def _table(self, table: str) -> str:
+        if table in self.source.tables:
+            source = literal(self.source.name)
+            minute = f", (epoch_ns(ts) - {self.info.started_ns or 0}) // {_MINUTE_NS} AS minute"
+            timed = any(column.type is MONO for column in self.source.tables[table].table)
+            return (
+                f"SELECT *{minute if timed else ''} FROM raw.{name(table)} "
+                f"WHERE recording = {source}"
+            )
+        # Of a kind of event that was not recorded only the columns that all have are known.
+        return _nothing(TABLES.get(table, Table(table, "", COMMON)))
+
+    def _finding(self, rule: Rule, row: Mapping[str, Any], notes: tuple[str, ...]) -> Finding:
+        if row["severity"] not in SEVERITIES:
+            raise RuleError(
+                f"rule {rule.id}: severity is {row['severity']!r}, not one of "
+                f"{', '.join(SEVERITIES)}"
+            )
+        values = {**row, **self._made(row)}
+
+        def texts(part: tuple[Paragraph, ...]) -> tuple[str, ...]:
+            return tuple(fill(p.text, values) for p in part if p.counts(values))
+
+        def steps(part: tuple[Paragraph, ...]) -> tuple[Step, ...]:
+            return tuple(
+                Step(fill(p.text, values), tuple(fill(c, values, "command") for c in p.commands))
+                for p in part
+                if p.counts(values)
+            )
+
+        return Finding(
+            id=rule.id, severity=row["severity"], title=" ".join(texts(rule.headline)),
+            recording=self.source.name, netns=row.get("netns"), events=int(row["events"]),
+            since_ns=row.get("since_ns"), until_ns=row.get("until_ns"),
+            evidence=texts(rule.evidence), query=_with_nulls(fill(rule.look, values, "sql")),
+            meaning=" ".join(texts(rule.meaning)), remedy=steps(rule.remedy),
+            proof=_joined(steps(rule.proof)),
+            notes=notes, values=dict(row),
+        )  # fmt: skip
+
+    def _made(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that every rule may use beside its columns."""
+        start = self.info.started_ns or 0
+        comm, pid = row.get("owner_comm"), row.get("owner_pid")
+        owner = f"{comm}[{pid}]" if comm and pid is not None else comm or "an unknown process"
+        in_ns, place = self._namespace(row.get("netns"))
+        return {
+            "owner": owner,
+            "since": offset(row.get("since_ns"), start),
+            "until": offset(row.get("until_ns"), start),
+            "in_ns": Made(in_ns),
+            "place": Made(place),
+        }
+
+    def _namespace(self, netns: int | None) -> tuple[str, str]:
+        """Return what runs a command in a namespace, and how to speak of that namespace."""
+        if self._names is None:
+            self._names = {}
+            if "netns" in self.source.tables:
+                sql = "SELECT inum, name, pid FROM netns WHERE recording = ?"
+                rows = self.rec.connection.execute(sql, [self.source.name]).fetchall()
+                self._names = {inum: (label, pid) for inum, label, pid in rows}
+        label, pid = self._names.get(netns or 0, (None, None))
+        if netns is None or label == "host":
+            return "", ""
+        if label:
+            return f"ip netns exec {shlex.quote(label)} ", f" in network namespace {label}"
+        if pid:
+            return (
+                f"nsenter -t {pid} -n ",
+                f" in network namespace {netns} (that of process {pid})",
+            )
+        return "nsenter --net=/proc/PID/ns/net ", f" in network namespace {netns}"
+
+
+def _joined(steps: tuple[Step, ...]) -> Step:
+    commands = tuple(command for step in steps for command in step.commands)
+    return Step(" ".join(step.text for step in steps), commands)
+
+
+def _with_nulls(sql: str) -> str:
+    return sql.replace("= NULL", "IS NULL")
+
+
+def _nothing(table: Table) -> str:
+    columns = [
+        f"NULL::{'BLOB' if column.type is ADDRESS else view.type} AS "
+        f"{name(view.name.format(name=column.name))}"
+        for column in table
+        for view in column.type.view
+    ]
+    return f"SELECT {', '.join(columns)}, NULL::BIGINT AS minute WHERE false"
