@@ -2,7 +2,7 @@
 # bindings come from the distribution and serve only that one.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test kernels test-unit lint format bench clean
+.PHONY: help setup demo test kernels test-unit lint format docs notebook-recordings bench clean
 .DELETE_ON_ERROR:
 
 SHELL := /bin/sh
@@ -63,6 +63,11 @@ format: setup  ## let ruff fix and format
 
 docs: setup  ## what is generated from the declarations
 	$(PYTHON) -m droptape.bpf.document > docs/FORMAT.md
+	$(PYTHON) -m droptape.analyze.diagnosis.document > docs/DIAGNOSE.md
+	$(PYTHON) docs/reference.py > docs/CLI.md
+
+notebook-recordings: setup  ## make the recordings of the notebooks anew (root, or sudo)
+	$(AS_ROOT) PYTHONPATH=tests $(PYTHON) notebooks/make_recordings.py
 
 bench: setup  ## measure cost, throughput and size (root, or sudo)
 	$(AS_ROOT) PYTHONPATH=tests $(PYTHON) benchmarks $(ARGS)
