@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import Lab
+from lab import Host, Lab
 from lab.recorder import Recorder
 
 _HERE = Path(__file__).parent
@@ -73,3 +73,18 @@ def recorder(kernel: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """One recorder for all tests of a module; they tell their events by namespace."""
     with Recorder(tmp_path_factory.mktemp("recorded") / "rec", "--include-benign") as recorder:
         yield recorder
+
+
+@pytest.fixture(scope="module")
+def connections(kernel: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorder]:
+    """One recorder of connections for all tests of a module."""
+    folder = tmp_path_factory.mktemp("connections") / "rec"
+    with Recorder(folder, "--events", "connections") as recorder:
+        yield recorder
+
+
+@pytest.fixture
+def pair(lab: Lab) -> tuple[Host, Host, dict[int, str]]:
+    """Return a server, a client, and the server's addresses by version."""
+    server, client = lab.host("server"), lab.host("client")
+    return server, client, lab.link(server, client).addresses[server]

@@ -8,6 +8,7 @@ from typing import Any
 from droptape.analyze import open_recording
 from droptape.format.layout import being_recorded
 from droptape.format.manifest import Manifest, Probe
+from lab import Host
 from lab.recorder import Recorder
 
 NO_SOCKET = """coalesce(reason = 'NO_SOCKET', function IN (
@@ -69,3 +70,24 @@ def one(recorder: Recorder, sql: str, *, totals: bool = False) -> Any:
     """Return the only value of a query."""
     ((value,),) = ask(recorder, sql, totals=totals)
     return value
+
+
+def rows_of(recorder: Recorder, host: Host, columns: str) -> list[tuple[Any, ...]]:
+    """Return these columns of a host's connections, in the order of their ends."""
+    sql = f"SELECT {columns} FROM connections WHERE {of(host)} ORDER BY mono_ns"
+    return ask(recorder, sql)
+
+
+def row_of(recorder: Recorder, host: Host, columns: str = "*") -> dict[str, Any]:
+    """Return the only connection of a host, by column."""
+    time.sleep(_DRAIN_S)
+    with open_recording(recorder.folder) as recording:
+        found = recording.sql(f"SELECT {columns} FROM connections WHERE {of(host)}")
+        names = [column[0] for column in found.description]
+        (row,) = found.fetchall()
+    return dict(zip(names, row, strict=True))
+
+
+def of(host: Host) -> str:
+    """Return the condition for the events of a host."""
+    return f"netns = {host.inum} AND mono_ns > {host.since_ns}"

@@ -128,7 +128,8 @@ def test_totals_agree_with_the_rows(recorder: Recorder, pair: tuple[Host, Host, 
                  t AS (SELECT cause, benign, sum(events) AS n, sum(recorded) AS m FROM totals
                        WHERE kind = 'drops' AND netns = {server.inum} GROUP BY ALL)
             SELECT r.reason, t.cause, r.n, t.n, t.m
-            FROM r FULL JOIN t ON coalesce(reason, '') = coalesce(cause, '') AND r.benign = t.benign""",
+            FROM r FULL JOIN t
+            ON coalesce(reason, '') = coalesce(cause, '') AND r.benign = t.benign""",
         totals=True,
     )
     assert rows

@@ -78,7 +78,10 @@ def test_a_command_killed_by_a_signal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--events", "drops,nonsense"], r"unknown event kind 'nonsense': known are drops, "),
+        (
+            ["--events", "drops,nonsense"],
+            r"unknown event kind 'nonsense': known are connections, drops, ",
+        ),
         (["--events", ""], "no event kind given"),
         (["--duration", "soon"], "'soon' is not a duration"),
         (["--rotate-size", "big"], "'big' is not a size"),

@@ -18,6 +18,7 @@ import secrets
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,8 @@ class Host:
             only when the host was made with `named=True`.
         inum: The namespace's inode number, as in `readlink /proc/PID/ns/net`.
         keeper: Id of the process that holds the namespace.
+        since_ns: CLOCK_MONOTONIC when it was made: what is older under the same inode number
+            belongs to a namespace that is gone.
     """
 
     def __init__(self, name: str, netns: str) -> None:
@@ -75,6 +78,7 @@ class Host:
         self._processes: list[subprocess.Popen[str]] = []
         self._keeper = start(_keep)
         self.keeper = self._keeper.pid
+        self.since_ns = time.monotonic_ns()
         try:
             self._keeper.ready()
             self.inum = Path(f"/proc/{self.keeper}/ns/net").stat().st_ino

@@ -172,9 +172,14 @@ def _fork() -> int:
         return os.fork()
 
 
+def die_with_parent() -> None:
+    """Have the kernel end this process with the thread that made it."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "cannot set the death signal")
+
+
 def _settle(comm: str | None) -> None:
     """Make a fresh child independent of its parent's signal handling."""
-    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "cannot set the death signal")
+    die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # A terminal sends Ctrl-C to every process: only the parent cleans up.

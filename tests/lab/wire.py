@@ -97,7 +97,11 @@ class Wire:
 
     def send(self, segment: Segment) -> None:
         """Let the host receive a segment."""
-        os.write(self._tun, build(segment))
+        self.send_packet(build(segment))
+
+    def send_packet(self, packet: bytes) -> None:
+        """Let the host receive an IP packet, as it is."""
+        os.write(self._tun, packet)
 
     def receive(self, quiet: float = 0.2) -> Iterator[Segment]:
         """Yield the TCP segments that the host sends, until none comes for `quiet` seconds."""

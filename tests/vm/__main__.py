@@ -33,7 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
     one = commands.add_parser("test", help="run the kernel tests and print the support table")
     one.add_argument("--timeout", type=float, default=1800, help="seconds for each kernel")
-    one.add_argument("--pytest", default="tests/kernel", help="arguments of pytest")
+    one.add_argument("--quick", action="store_true", help="one test of each mechanism")
+    one.add_argument("--pytest", metavar="ARGUMENTS", help="tests and options for pytest")
     one.add_argument("kernels", nargs="*", default=DEFAULT)
     return parser
 
@@ -62,7 +63,9 @@ def main() -> int:
             raise boot.BootError(f"not installed: {', '.join(missing)} (.ci/setup kernels)")
         if args.command == "run":
             return _run(args)
-        return matrix.test(list(args.kernels), args.pytest.split(), args.timeout)
+        tests = matrix.QUICK if args.quick else matrix.ALL
+        arguments = args.pytest.split() if args.pytest else [*tests, "-q"]
+        return matrix.test(list(args.kernels), arguments, args.timeout)
     except (FetchError, boot.BootError) as error:
         print(f"vm: {error}", file=sys.stderr)
         return 125

@@ -52,6 +52,14 @@ def missing_programs(machine: str) -> list[str]:
     return missing + ([] if _virtiofsd() else ["virtiofsd"])
 
 
+def _busybox(tree: Path) -> Path:
+    """Return the static busybox of the tree: another machine's runs only there."""
+    for place in ("bin/busybox", "usr/bin/busybox"):
+        if (tree / place).exists():
+            return tree / place
+    raise BootError(f"no busybox in {tree}")
+
+
 def _virtiofsd() -> str | None:
     return next((path for path in _VIRTIOFSD if os.access(path, os.X_OK)), None)
 
@@ -101,7 +109,7 @@ def run(
     (exchange / "job").write_text(_job(command))
     with tempfile.TemporaryDirectory(prefix="vm-") as folder, contextlib.ExitStack() as stack:
         work = Path(folder)
-        (work / "initramfs").write_bytes(initramfs.build(kernel))
+        (work / "initramfs").write_bytes(initramfs.build(kernel, _busybox(tree)))
         console = stack.enter_context((work / "console").open("w+b"))
         shares = {"tree": tree, "kernel": kernel.folder, "exchange": exchange}
         for tag, shared in shares.items():
@@ -158,7 +166,7 @@ def _sharing(folder: Path, path: Path, readonly: bool, log: IO[bytes]) -> Iterat
         listener.listen(1)
         command = [program, f"--fd={listener.fileno()}"]
         if program == _VIRTIOFSD[0]:
-            command += ["-o", f"source={folder},cache={cache},sandbox=chroot"]
+            command += ["-o", f"source={folder},cache={cache},sandbox=chroot,log_level=err"]
         else:
             command += [f"--shared-dir={folder}", f"--cache={cache}", "--sandbox=chroot"]
         if readonly:

@@ -158,7 +158,8 @@ class _Apt:
     def _sources(self) -> Iterator[str]:
         """Yield lines for every release, from where the machine's own packages come."""
         listed = subprocess.run(
-            ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"],
+            ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)",
+             "Created-By: Packages"],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
         places: dict[str, str] = {}
@@ -182,7 +183,8 @@ class _Apt:
             ["apt-cache", "dumpavail"], env=self._environment, capture_output=True, text=True,
             check=True,
         ).stdout  # fmt: skip
-        fields = [dict(re.findall(r"^(\S+): (.*)$", part, re.M)) for part in dump.split("\n\n")]
+        field = re.compile(r"^(\S+): (.*)$", re.MULTILINE)
+        fields = [dict(field.findall(part)) for part in dump.split("\n\n")]
         there = {(part.get("Package"), part.get("Version")) for part in fields}
         pattern = re.compile(rf"linux-image-(\d+\.\d+\.\d.*-cloud-{self._architecture})")
         for part in fields:

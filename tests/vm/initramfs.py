@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import lzma
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,13 +16,11 @@ NEEDED = ("virtio_pci", "virtiofs", "overlay")
 _DIRECTORY, _FILE = 0o040755, 0o100755
 
 
-def build(kernel: Kernel) -> bytes:
-    """Return the archive for `kernel`."""
-    busybox = shutil.which("busybox")
-    assert busybox is not None
+def build(kernel: Kernel, busybox: Path) -> bytes:
+    """Return the archive for `kernel`; `busybox` is a static one for its machine."""
     files: dict[str, bytes] = {
         "init": INIT.read_bytes(),
-        "bin/busybox": Path(busybox).read_bytes(),
+        "bin/busybox": busybox.read_bytes(),
     }
     order = []
     for path in _in_loading_order(kernel.modules):

@@ -38,10 +38,9 @@ def main() -> int:
     folder, *arguments = sys.argv[1:]
     facts = {"release": platform.release(), "machine": platform.machine(), **_probes()}
     Path(folder, "facts.json").write_text(json.dumps(facts, indent=1))
-    # The source tree lies below this, in memory: no caches there.
-    return int(
-        pytest.main(["-p", "no:cacheprovider", f"--junitxml={folder}/tests.xml", *arguments])
-    )
+    # An emulated processor is slow, so a test may take longer.
+    options = ["-p", "no:cacheprovider", "--timeout=300", f"--junitxml={folder}/tests.xml"]
+    return int(pytest.main([*options, *arguments]))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,23 @@ from typing import Any
 from vm import boot
 from vm.fetch import Kernel, fetch
 
+ALL = ("tests/kernel",)
+QUICK = (
+    "tests/kernel/test_drops.py::test_closed_tcp_port[4]",
+    "tests/kernel/test_drops.py::test_udp_receive_buffer_overflow[6]",
+    "tests/kernel/test_drops.py::test_firewall_drops_and_fast_retransmits[4]",
+    "tests/kernel/test_listen.py::test_syns_refused_by_a_full_accept_queue[1-4]",
+    "tests/kernel/test_listen.py::test_final_acks_refused_by_a_full_accept_queue[1-0-6]",
+    "tests/kernel/test_listen.py::test_final_acks_refused_by_a_full_accept_queue[2-1-4]",
+    "tests/kernel/test_listen.py::test_syns_refused_by_a_full_syn_queue[6]",
+    "tests/kernel/test_listen.py::test_floods_in_parallel_on_three_listeners",
+    "tests/kernel/test_retransmits.py::test_syn[6]",
+    "tests/kernel/test_retransmits.py::test_synack[4]",
+    "tests/kernel/test_retransmits.py::test_tail_loss[2-kinds1-TcpExt.TCPTimeouts-4]",
+    "tests/kernel/test_retransmits.py::test_resets_of_a_closed_port[4]",
+)
+"""One test of each mechanism."""
+
 _COLUMNS = (
     ("drops", "drops/kfree_skb"),
     ("refused SYN", "listen/syn"),

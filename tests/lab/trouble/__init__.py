@@ -6,7 +6,31 @@ is compared with.
 
 from __future__ import annotations
 
+from lab.trouble.conntrack import full_conntrack
 from lab.trouble.crowd import Crowd, slow_server
+from lab.trouble.devices import (
+    Burst,
+    damaged_segments,
+    not_for_us,
+    reverse_path,
+    short_queue,
+    silent_neighbour,
+    socket_filter,
+    stray_acks,
+    too_large,
+    unread_tun,
+)
+from lab.trouble.ending import (
+    Ended,
+    Ending,
+    Last,
+    Short,
+    after_close,
+    end_connection,
+    never_accepted,
+    no_port_left,
+    short_connections,
+)
 from lab.trouble.firewall import Firewall, dropping, percent, the_first
 from lab.trouble.listen import (
     Listener,
@@ -34,36 +58,71 @@ from lab.trouble.ports import (
     closed_udp_port,
     slow_udp_reader,
 )
+from lab.trouble.pressure import Crammed, busy_socket, small_receive_buffer
 from lab.trouble.reset import Cause, Reset, reset_connection
+from lab.trouble.silence import Silence, refused, unacknowledged, unanswered, unfinished
+from lab.trouble.windows import Transfer, slow_tcp_reader, transfer, without_window_scaling
 
 __all__ = [
     "Blackhole",
+    "Burst",
     "Cause",
     "ClosedPort",
+    "Crammed",
     "Crowd",
+    "Ended",
+    "Ending",
     "Firewall",
+    "Last",
     "Listener",
     "Loss",
     "Refused",
     "Reset",
+    "Short",
+    "Silence",
     "SlowReader",
+    "Transfer",
+    "after_close",
+    "busy_socket",
     "closed_tcp_port",
     "closed_udp_port",
     "connect",
+    "damaged_segments",
     "dropping",
+    "end_connection",
     "final_ack",
     "flood_syns",
+    "full_conntrack",
     "lossy_transfer",
     "lost_in_burst",
+    "never_accepted",
+    "no_port_left",
+    "not_for_us",
     "percent",
     "refuse_final_acks",
     "refuse_syns",
+    "refused",
     "reset_connection",
+    "reverse_path",
     "send_syns",
+    "short_connections",
+    "short_queue",
+    "silent_neighbour",
     "slow_server",
+    "slow_tcp_reader",
     "slow_udp_reader",
+    "small_receive_buffer",
+    "socket_filter",
     "start_listener",
+    "stray_acks",
     "syn_blackhole",
     "tail_loss",
     "the_first",
+    "too_large",
+    "transfer",
+    "unacknowledged",
+    "unanswered",
+    "unfinished",
+    "unread_tun",
+    "without_window_scaling",
 ]

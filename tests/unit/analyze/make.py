@@ -80,7 +80,8 @@ class Maker:
     def __post_init__(self) -> None:
         self.path.mkdir(parents=True)
         enums = {"skb_drop_reason": self.reasons, "sk_rst_reason": RESETS}
-        kinds = {name: kind.table.with_enums(enums) for name, kind in all_kinds().items()}
+        recorded = {name: kind for name, kind in all_kinds().items() if kind.default}
+        kinds = {name: kind.table.with_enums(enums) for name, kind in recorded.items()}
         self.tables = {**kinds, **TABLES}
 
     def records(self, table: str, rows: Sequence[Mapping[str, Any]]) -> np.ndarray[Any, Any]:

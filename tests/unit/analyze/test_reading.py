@@ -146,7 +146,7 @@ def test_what_is_no_recording(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(RecordingError, match=r"empty is not a recording: it has no recording.json"):
         open_recording(tmp_path / "empty")
-    with pytest.raises(RecordingError, match="file is a file, not a recording's folder"):
+    with pytest.raises(RecordingError, match="file is neither a recording's folder nor a bundle"):
         open_recording(tmp_path / "file")
     with pytest.raises(RecordingError, match="nothing does not exist"):
         open_recording(tmp_path / "nothing")

@@ -144,10 +144,15 @@ def test_info_shows_every_fact(tmp_path: Path) -> None:
     assert drops[6:] == ["+5.5", "s", "+40.0", "s"]
 
 
+def axis(rec: Recording, width_ns: int) -> timeline_view.Axis:
+    info = rec.info()
+    return timeline_view.Axis(width_ns, info.origin_ns, info.span_ns)
+
+
 def test_timeline_draws_a_chart_for_each_value(rec: Recording) -> None:
     console, out = screen(60)
     rows = rec.timeline(bucket="5s", table="drops", by="reason").to_arrow_table()
-    timeline_view.show(console, rows, 5 * SECOND, rec.info().span_ns)
+    timeline_view.show(console, rows, axis(rec, 5 * SECOND))
     lines = out.getvalue().splitlines()
     assert lines[0] == "TCP_LISTEN_OVERFLOW  4 events, at most 4 in a bar"
     assert lines[1] == "   █" + " " * 10
@@ -158,14 +163,15 @@ def test_timeline_draws_a_chart_for_each_value(rec: Recording) -> None:
 
 def test_timeline_without_events(rec: Recording) -> None:
     console, out = screen()
-    timeline_view.show(console, rec.timeline(table="resets").to_arrow_table(), SECOND, (0, 0))
+    empty = rec.timeline(table="resets").to_arrow_table()
+    timeline_view.show(console, empty, timeline_view.Axis(SECOND, 0, (0, 0)))
     assert out.getvalue() == "No events.\n"
 
 
 def test_timeline_fits_the_terminal(rec: Recording) -> None:
     console, out = screen(50)
     rows = rec.timeline(bucket="100ms").to_arrow_table()
-    timeline_view.show(console, rows, SECOND // 10, rec.info().span_ns)
+    timeline_view.show(console, rows, axis(rec, SECOND // 10))
     assert max(len(line) for line in out.getvalue().splitlines()) <= 50
     assert "  a bar is 1.3 s" in out.getvalue()
 

@@ -88,3 +88,14 @@ def test_reason_names_have_no_prefix(btf: Btf) -> None:
         pytest.skip("this kernel gives no drop reasons")
     assert {"NO_SOCKET", "NETFILTER_DROP"} <= names
     assert not any(name.startswith("SKB_") or name == "MAX" for name in names)
+
+
+def test_a_file_that_was_given_and_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BtfError, match=r"other\.btf"):
+        Btf.load(tmp_path / "other.btf")
+
+
+def test_no_btf_names_the_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("droptape.bpf.btf.VMLINUX", tmp_path / "vmlinux")
+    with pytest.raises(BtfError, match="--btf"):
+        Btf.load(tmp_path / "vmlinux")

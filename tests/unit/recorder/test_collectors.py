@@ -9,9 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from droptape.bpf.kernel import cgroup2_mount as find_mount
 from droptape.format.decode import rows_to_arrow
 from droptape.format.tables import CGROUPS, NETNS_NAMES, PROCESSES, SYSCTLS
-from droptape.recorder.cgroups import Cgroups, container_of, find_mount
+from droptape.recorder.cgroups import Cgroups, container_of
 from droptape.recorder.host import SteadyOffset, clock_pair, host
 from droptape.recorder.kallsyms import Symbols, SymbolsError
 from droptape.recorder.netns import NetnsNames, own_netns
@@ -165,10 +166,9 @@ def test_groups_are_found_by_inode_also_new_ones(tmp_path: Path) -> None:
     (tmp_path / "system.slice/nginx.service").mkdir(parents=True)
     groups = Cgroups(tmp_path)
     inode = (tmp_path / "system.slice/nginx.service").stat().st_ino
-    assert groups.rows([inode, 1]) == [
-        {"id": inode, "path": "/system.slice/nginx.service", "container": "nginx.service",
-         "runtime": "systemd"}
-    ]  # fmt: skip
+    (row,) = groups.rows([inode, 1])
+    assert (row["id"], row["path"]) == (inode, "/system.slice/nginx.service")
+    assert (row["container"], row["runtime"]) == ("nginx.service", "systemd")
     (tmp_path / "late").mkdir()
     assert groups.path((tmp_path / "late").stat().st_ino) == "/late"
     assert groups.path(tmp_path.stat().st_ino) == "/"

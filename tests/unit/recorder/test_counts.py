@@ -40,9 +40,9 @@ class Kernel:
         for name, value in key.items():
             row[name] = value
         self.keys = np.append(self.keys, row).astype(counts._KEY)
-        value = np.zeros((1, 2), counts._VALUE)
-        value["events"], value["recorded"] = events, recorded
-        self.values = np.append(self.values, value.astype(counts._VALUE), axis=0)
+        counted = np.zeros((1, 2), counts._VALUE)
+        counted["events"], counted["recorded"] = events, recorded
+        self.values = np.append(self.values, counted.astype(counts._VALUE), axis=0)
 
 
 @pytest.fixture
