@@ -109,7 +109,7 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
 def test_a_missing_parent(tmp_path: Path) -> None:
     done = record("-o", tmp_path / "no" / "rec")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "does not exist" in done.stderr
+    assert "is not a folder" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
