@@ -407,7 +407,7 @@ def scaling_lost(stage: Stage) -> Expected:
 @_trouble
 def slow_reader(stage: Stage) -> Expected:
     server, client, link = stage.pair()
-    slow = trouble.slow_tcp_reader(server, client, link.address(server), pauses=3, pause_s=1.0)
+    slow = trouble.slow_tcp_reader(server, client, link.address(server), pauses=3, pause_s=2.0)
     return Expected(
         "slow_reader", client, "warning",
         {"connections": 1, "peer": link.address(server), "port": slow.server.port,

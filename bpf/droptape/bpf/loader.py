@@ -51,8 +51,8 @@ IO_TRACKERS = (
     Hook("sock_send_length", (RawTracepoint("sock_send_length", "track_send"),)),
     Hook("sock_recv_length", (RawTracepoint("sock_recv_length", "track_receive"),)),
 )
-TOTALS_ENTRIES, OWNER_ENTRIES, FLOW_ENTRIES, LISTENER_ENTRIES = 16384, 65536, 65536, 16384
-HOLDER_ENTRIES = 65536
+TOTALS_ENTRIES, OWNER_ENTRIES, PORT_ENTRIES, LISTENER_ENTRIES = 16384, 65536, 65536, 16384
+HOLDER_ENTRIES, FLOW_BITS = 65536, 17
 _SHARED_MAPS = (
     "totals",
     "lost",
@@ -237,7 +237,8 @@ def source_for(
         "RECORD_BENIGN": int(record_benign),
         "TOTALS_ENTRIES": TOTALS_ENTRIES,
         "OWNER_ENTRIES": OWNER_ENTRIES,
-        "FLOW_ENTRIES": FLOW_ENTRIES,
+        "PORT_ENTRIES": PORT_ENTRIES,
+        "FLOW_BITS": FLOW_BITS,
         "HOLDER_ENTRIES": HOLDER_ENTRIES,
         "LISTENER_ENTRIES": LISTENER_ENTRIES,
         "CAN_EXCHANGE": int(syscall.can_exchange()),

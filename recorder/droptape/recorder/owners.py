@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from droptape.bpf import syscall
 from droptape.bpf.client import Loaded
-from droptape.bpf.loader import HOLDER_ENTRIES
+from droptape.bpf.loader import FLOW_BITS, HOLDER_ENTRIES
 from droptape.format.common import OWNER_SOURCE, TCP_STATE
 from droptape.format.decode import Records
 
-# struct holder, flow_key, port_owner in owner.h. In port_key, 16 bits of zero follow the port.
+# Structs of the same names in owner.h. In port_key, 16 bits of zero follow the port.
 _HOLDER = np.dtype(
     [
         ("inode", "u8"), ("started", "u8"), ("pid", "u4"), ("source", "u1"), ("shared", "u1"),
@@ -25,9 +25,10 @@ _HOLDER = np.dtype(
     ],
     align=True,
 )  # fmt: skip
-_FLOW = np.dtype(
+_FLOW_KEY = np.dtype(
     [("netns", "u4"), ("lport", "u2"), ("rport", "u2"), ("local", "V16"), ("remote", "V16")]
 )
+_FLOW_PLACE = np.dtype([("hash", "u8"), ("pid", "u4"), ("shared", "u4"), ("comm", "S16")])
 _PORT_OWNER = np.dtype(
     [
         ("sk", "u8"), ("inode", "u8"), ("pid", "u4"), ("pass", "u4"), ("several", "u1"),
@@ -93,8 +94,8 @@ class Owners:
 
     def _with_holders(self, asked: Records) -> Records:
         """Rules 2 and 3."""
-        index = (asked["inode"] % np.uint64(HOLDER_ENTRIES)).astype("u4")
-        found = _look_up(self._holders, index)
+        index = asked["inode"] % np.uint64(HOLDER_ENTRIES)
+        found = _look_up(self._holders, index, _HOLDER)
         known = (found["inode"] == asked["inode"]) & (found["pid"] != 0)
         # A process that did not exist yet got the socket later, from the one that is named already.
         was_there = known & (found["started"] <= asked["mono_ns"])
@@ -133,21 +134,36 @@ class Owners:
             ask &= (records["tcp_flags"] & _SYN) == 0
         if not ask.any():
             return
-        asking = np.zeros(int(ask.sum()), _FLOW)
+        asking = np.zeros(int(ask.sum()), _FLOW_KEY)
         columns = _SENT if "direction" in names else _RECEIVED
-        for member, column in zip(_FLOW.names or (), columns, strict=True):
+        for member, column in zip(_FLOW_KEY.names or (), columns, strict=True):
             asking[member] = records[column][ask]
-        found = _look_up(self._flows, asking.view(f"V{_FLOW.itemsize}"), _MOST_FLOWS)
-        found["source"][found["pid"] != 0] = _FLOW_ENDED
-        for column, member in _FILLED:
-            records[column][ask] = found[member]
+        hashes = flow_hash(asking)
+        place = hashes & np.uint64((1 << FLOW_BITS) - 1)
+        found = _look_up(self._flows, place, _FLOW_PLACE, _MOST_FLOWS)
+        known = (found["hash"] == hashes) & (found["pid"] != 0)
+        found, which = found[known], np.flatnonzero(ask)[known]
+        for column in ("pid", "shared", "comm"):
+            records[f"owner_{column}"][which] = found[column]
+        records["owner_source"][which] = _FLOW_ENDED
 
 
-def _look_up(map_fd: int, keys: npt.NDArray[Any], most: int | None = None) -> npt.NDArray[np.void]:
-    """Return the holder of each key; all zero for those that are not there or beyond `most`."""
-    different, which = np.unique(keys, return_inverse=True)
-    holders = np.zeros(len(different), _HOLDER)
+def flow_hash(keys: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
+    """Return the hashes of flow keys: flow_hash in owner.h."""
+    hashes = np.zeros(len(keys), np.uint64)
+    for word in keys.view("u8").reshape(len(keys), -1).T:
+        hashes = (hashes ^ word) * np.uint64(0x9E3779B97F4A7C15)
+        hashes ^= hashes >> np.uint64(32)
+    return hashes
+
+
+def _look_up(
+    map_fd: int, index: npt.NDArray[np.uint64], value: np.dtype[Any], most: int | None = None
+) -> npt.NDArray[np.void]:
+    """Return the elements of an array map; all zero for those beyond `most` different ones."""
+    different, which = np.unique(index.astype(np.uint32), return_inverse=True)
+    elements = np.zeros(len(different), value)
     for i in range(len(different[:most])):
-        syscall.map_lookup(map_fd, different[i : i + 1], holders[i : i + 1])
-    found: npt.NDArray[np.void] = holders[which]
+        syscall.map_lookup(map_fd, different[i : i + 1], elements[i : i + 1])
+    found: npt.NDArray[np.void] = elements[which]
     return found

@@ -7,6 +7,7 @@ no page, row or value more than announced, and nothing announced is larger than 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from droptape.analyze.source import TABLE_KEY
 from droptape.format.schema import Table
 
 from .thrift import ThriftError, struct
@@ -39,25 +41,52 @@ class UnsafeFileError(ValueError):
     """A file is damaged, or not what a bundle may hold."""
 
 
-def check(path: Path, table: Table) -> int:
-    """Read all of a Parquet file, with the checksums of its pages; return its rows.
+def rewrite(path: Path, table: Table) -> int:
+    """Read all of a Parquet file and write the same rows anew in its place; return how many.
 
     Raises:
         UnsafeFileError: it is damaged, larger inside than allowed, or not of `table`.
     """
+    anew = path.with_name(f".{path.name}")
     try:
         with path.open("rb") as raw:
             _check_footer_size(raw)
         footer = pq.read_metadata(path)
-        texts = _check_schema(footer, table)
+        names, texts = _check_schema(footer, table)
         with path.open("rb") as raw:
             _check_sizes(footer, raw)
-        with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=texts) as file:
+        schema = _plain(table, names)
+        with (
+            pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=texts) as file,
+            pq.ParquetWriter(anew, schema, compression="zstd", store_schema=False) as out,
+        ):
             for group in range(footer.num_row_groups):
-                _check_texts(file.read_row_group(group))
-    except (pa.ArrowException, ThriftError, OSError, OverflowError, MemoryError) as exc:
+                out.write_table(_checked(file.read_row_group(group, names), schema))
+            out.add_key_value_metadata({TABLE_KEY.decode(): json.dumps(table.to_json())})
+        anew.replace(path)
+    except UnsafeFileError:
+        raise
+    except (
+        pa.ArrowException, ThriftError, OSError, ValueError, KeyError, OverflowError, MemoryError,
+    ) as exc:  # fmt: skip
         raise UnsafeFileError((str(exc).splitlines() or [type(exc).__name__])[0][:200]) from exc
     return int(footer.num_rows)
+
+
+def _plain(table: Table, names: list[str]) -> pa.Schema:
+    kinds = {f.name: f.type for f in table.arrow_schema}
+    return pa.schema(
+        pa.field(n, kinds[n].value_type if pa.types.is_dictionary(kinds[n]) else kinds[n])
+        for n in names
+    )
+
+
+def _checked(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return the rows; UnsafeFileError or pa.ArrowException when a value is not valid."""
+    _check_texts(rows)
+    rows.validate(full=True)
+    arrays = [rows[field.name].cast(field.type) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _check_footer_size(raw: BinaryIO) -> None:
@@ -70,8 +99,8 @@ def _check_footer_size(raw: BinaryIO) -> None:
         raise UnsafeFileError("its footer is too large")
 
 
-def _check_schema(footer: pq.FileMetaData, table: Table) -> list[str]:
-    """Hold the columns against the declaration; return those that are texts."""
+def _check_schema(footer: pq.FileMetaData, table: Table) -> tuple[list[str], list[str]]:
+    """Hold the columns against the declaration; return their names, and which are texts."""
     declared = {field.name: field.type for field in table.arrow_schema}
     found = footer.schema.to_arrow_schema()
     if len(set(found.names)) != len(found.names):
@@ -87,7 +116,7 @@ def _check_schema(footer: pq.FileMetaData, table: Table) -> list[str]:
             raise UnsafeFileError(f"the column {field.name} is {actual}, declared as {kind}")
         if text:
             texts.append(field.name)
-    return texts
+    return list(found.names), texts
 
 
 def _check_sizes(footer: pq.FileMetaData, raw: BinaryIO) -> None:
@@ -154,6 +183,12 @@ def _check_texts(rows: pa.Table) -> None:
         for chunk in column.chunks:
             if not pa.types.is_dictionary(chunk.type):
                 continue
-            longest = pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0
+            chunk.dictionary.validate(full=True)
+            lengths = pc.binary_length(chunk.dictionary)
+            longest = pc.max(lengths).as_py() or 0
             if longest > MAX_TEXT:
                 raise UnsafeFileError(f"a text is {longest:,} bytes long")
+            # As many bytes as the rows have together when they are no dictionary any more.
+            written = pc.sum(lengths.take(chunk.indices)).as_py() or 0
+            if written > MAX_GROUP_BYTES:
+                raise UnsafeFileError("a column of texts is too large")

@@ -59,7 +59,7 @@ BPF_TABLE("lru_hash", __u64, struct owner, owners, OWNER_ENTRIES);
 
 /* Who owned a socket, for when it can no longer be asked. */
 struct holder {
-    __u64 inode; /* 0 in a flow */
+    __u64 inode;
     __u64 started;
     __u32 pid;
     __u8 source;
@@ -86,9 +86,21 @@ struct flow_key {
     __u16 remote_port;
     __u8 local[16];
     __u8 remote[16];
+} __attribute__((aligned(8)));
+
+struct flow {
+    __u64 hash; /* of the flow_key: all of it that is kept */
+    __u32 pid;
+    __u32 shared;
+    char comm[16];
 };
 
-BPF_TABLE("lru_hash", struct flow_key, struct holder, flows, FLOW_ENTRIES);
+/*
+ * An array with a place for each flow; one that comes later to the same place takes it. Every
+ * connection is written here once on each side, into memory that is in no cache any more: so it is
+ * half a cache line, where an entry of an LRU hash touches five.
+ */
+BPF_ARRAY(flows, struct flow, 1 << FLOW_BITS);
 
 /* Rule 8 for UDP; TCP has `listeners`. */
 struct port_key {
@@ -106,7 +118,7 @@ struct port_owner {
     char comm[16];
 };
 
-BPF_TABLE("lru_hash", struct port_key, struct port_owner, udp_ports, FLOW_ENTRIES);
+BPF_TABLE("lru_hash", struct port_key, struct port_owner, udp_ports, PORT_ENTRIES);
 
 /* The name of a process is that of its first thread, and it is as old as that. */
 INLINE void owner_describe(struct owner *owner, __u64 task)
@@ -189,6 +201,38 @@ INLINE void flow_of_socket(struct flow_key *key, __u64 sk, __u8 state)
     }
 }
 
+/* The recorder computes the same (recorder/owners.py). */
+INLINE __u64 flow_hash(const struct flow_key *key)
+{
+    const __u64 *word = (const __u64 *)key;
+    __u64 hash = 0;
+#pragma unroll
+    for (int i = 0; i < sizeof(*key) / 8; i++) {
+        hash = (hash ^ word[i]) * 0x9E3779B97F4A7C15ULL;
+        hash ^= hash >> 32;
+    }
+    return hash;
+}
+
+INLINE struct flow *flow_place(__u64 hash)
+{
+    __u32 index = hash & ((1 << FLOW_BITS) - 1);
+    return flows.lookup(&index);
+}
+
+INLINE bool owner_of_flow_key(struct common_event *e, const struct flow_key *key)
+{
+    __u64 hash = flow_hash(key);
+    struct flow *flow = flow_place(hash);
+    if (!flow || flow->hash != hash || !flow->pid)
+        return false;
+    e->owner_pid = flow->pid;
+    e->owner_shared = flow->shared;
+    e->owner_source = OWNER_SOURCE_FLOW;
+    __builtin_memcpy(e->owner_comm, flow->comm, sizeof(e->owner_comm));
+    return true;
+}
+
 /* A connection ends: remember whose it was. */
 INLINE void flow_remember(__u64 sk, __u8 state)
 {
@@ -196,10 +240,15 @@ INLINE void flow_remember(__u64 sk, __u8 state)
     if (!owner || !owner->pid)
         return;
     struct flow_key key;
-    struct holder holder = {};
-    holder_of_owner(&holder, owner);
     flow_of_socket(&key, sk, state);
-    flows.update(&key, &holder);
+    __u64 hash = flow_hash(&key);
+    struct flow *flow = flow_place(hash);
+    if (!flow)
+        return;
+    flow->hash = hash;
+    flow->pid = owner->pid;
+    flow->shared = owner->shared;
+    __builtin_memcpy(flow->comm, owner->comm, sizeof(flow->comm));
 }
 
 /*
@@ -279,11 +328,7 @@ INLINE bool owner_of_flow(struct common_event *e, bool back)
     key.remote_port = back ? e->dport : e->sport;
     __builtin_memcpy(key.local, back ? e->saddr : e->daddr, 16);
     __builtin_memcpy(key.remote, back ? e->daddr : e->saddr, 16);
-    struct holder *holder = flows.lookup(&key);
-    if (!holder)
-        return false;
-    owner_found(e, holder, OWNER_SOURCE_FLOW);
-    return true;
+    return owner_of_flow_key(e, &key);
 }
 
 /* Rule 7 for a socket of which no more is left. */
@@ -291,9 +336,7 @@ INLINE void owner_of_own_flow(struct common_event *e, __u64 sk, __u8 state)
 {
     struct flow_key key;
     flow_of_socket(&key, sk, state);
-    struct holder *holder = flows.lookup(&key);
-    if (holder)
-        owner_found(e, holder, OWNER_SOURCE_FLOW);
+    owner_of_flow_key(e, &key);
 }
 
 /* Rules 1 and 4 to 6. `state` tells how much of `sk` may be read. */
