@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 from lab import Host, Lab
 from lab.recorder import Recorder
+from lab.unseen import Unseen
 
 _HERE = Path(__file__).parent
 
@@ -35,6 +37,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.kernel)
+
+
+@pytest.hookimpl
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Run a test again when it failed while the kernel hid events from BPF (lab/unseen.py)."""
+    if _HERE not in item.path.parents or not isinstance(item, pytest.Function):
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for left in reversed(range(3)):
+        with Unseen() as unseen:
+            reports = runtestprotocol(item, nextitem=nextitem, log=False)
+            hidden = unseen.events
+        if not left or not hidden or not any(report.failed for report in reports):
+            break
+        print(f"\n{item.nodeid}: run again; BPF was not shown {len(hidden)} events: {hidden[0]}")
+        item._initrequest()
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
 
 
 @pytest.fixture(scope="session", autouse=True)

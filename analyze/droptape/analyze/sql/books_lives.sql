@@ -1,5 +1,5 @@
--- The rows of counters, each with the life of its namespace that it belongs to. The baselines of
--- the first namespaces come a moment before the mark of their first life.
+-- The rows of counters, each with the life of its namespace that it belongs to. A baseline may
+-- come a moment before the mark of the first life.
 SELECT recording, netns, mono_ns, name, coalesce(device, '') AS device, value,
     coalesce(max(CASE WHEN name = 'netns.life' THEN value END) OVER (
         PARTITION BY recording, netns ORDER BY mono_ns RANGE UNBOUNDED PRECEDING

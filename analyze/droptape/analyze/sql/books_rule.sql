@@ -1,10 +1,17 @@
 -- One rule: what the kernel counted and what was recorded, per namespace where either is not 0.
 -- {counters}: a list of names. {kind}: event table. {where}: which events.
--- Columns: recording, netns, counted, recorded, lost, doubtful.
+-- Columns: recording, netns, counted, recorded, lost, doubtful, late (whether the namespace, or one
+-- that had its number before, came after the first reading: {second} ns from the first mark).
 WITH counted AS (
     SELECT recording, netns, sum(counted)::BIGINT AS counted
     FROM books_counted
     WHERE name IN (SELECT unnest({counters}))
+    GROUP BY recording, netns
+),
+late AS (
+    SELECT recording, netns, count(*) > 1
+        OR min(opened) > min(min(opened)) OVER (PARTITION BY recording) + {second} AS late
+    FROM books_windows
     GROUP BY recording, netns
 ),
 entered AS (
@@ -16,8 +23,11 @@ entered AS (
 )
 SELECT coalesce(c.recording, e.recording) AS recording, coalesce(c.netns, e.netns) AS netns,
     coalesce(c.counted, 0) AS counted, coalesce(e.recorded, 0) AS recorded,
-    coalesce(e.lost, 0) AS lost, coalesce(e.doubtful, 0) AS doubtful
+    coalesce(e.lost, 0) AS lost, coalesce(e.doubtful, 0) AS doubtful,
+    coalesce(l.late, false) AS late
 FROM counted AS c
 FULL JOIN entered AS e ON c.recording = e.recording AND c.netns = e.netns
+LEFT JOIN late AS l
+    ON l.recording = coalesce(c.recording, e.recording) AND l.netns = coalesce(c.netns, e.netns)
 WHERE coalesce(c.counted, 0) <> 0 OR coalesce(e.recorded, 0) <> 0 OR coalesce(e.lost, 0) <> 0
 ORDER BY 1, 2

@@ -113,6 +113,7 @@ def _apply(rec: Recording, rule: rules.Rule) -> Iterator[Finding]:
     rows = _ask(
         rec, "books_rule",
         counters=sql_list(rule.counters), kind=literal(rule.kind), where=rule.where,
+        second=str(_SECOND_NS),
     )  # fmt: skip
     for row in rows:
         source = sources[row["recording"]]
@@ -137,7 +138,7 @@ def _why(source: Source, rule: rules.Rule, difference: int, row: dict[str, Any])
     if abs(difference) <= row["doubtful"]:
         return rules.EDGE
     if difference < 0:
-        return rule.less
+        return rule.less or (rules.SHORT if row["late"] else "")
     if rule.more:
         return rule.more
     probes = source.manifest.probes if source.manifest else []

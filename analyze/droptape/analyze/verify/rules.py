@@ -95,6 +95,7 @@ FILES = {
 """What can be wrong with a file."""
 
 EDGE = "at the first or last reading of the counters, where it cannot be told what came first"
+SHORT = "another namespace may have had this number for less than a second, between readings"
 LOST = "not recorded, and said so: {causes}"
 KILLED = "the recorder did not end in order: the totals of its last second are missing"
 RUNNING = "still being recorded: the totals come once a second"

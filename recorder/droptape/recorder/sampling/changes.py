@@ -34,9 +34,13 @@ class Changes:
         self._values: dict[Key, int] = {}
         self._written: set[Key] = set()
 
-    def begin(self, now_ns: int) -> list[Row]:
-        """Return the row that marks the begin; call it after the first reading."""
-        self._first_ns = now_ns if self._first_ns is None else self._first_ns
+    def begin(self, before_ns: int) -> list[Row]:
+        """Return the row that marks the begin; call it after the first reading.
+
+        Args:
+            before_ns: a time before the first reading.
+        """
+        self._first_ns = before_ns if self._first_ns is None else self._first_ns
         return [(self._first_ns, LIFE[1], LIFE[0], self._life)]
 
     @property

@@ -106,8 +106,8 @@ class CounterReader:
 
     def _read_space(self, inum: int, all_files: bool) -> list[Row]:
         space = self._known.get(inum)
+        before_ns, now = time.monotonic_ns(), time.monotonic()
         link = _text("dev")
-        now = time.monotonic()
         rested = space is None or all_files or now - space.read_at >= _IDLE_S
         if not rested and space is not None and link == space.link:
             return []
@@ -139,7 +139,7 @@ class CounterReader:
             rows += self._qdiscs(space)
         space.changes.touch(time.monotonic_ns())
         self._known[inum] = space
-        return [*rows, *space.changes.begin(time.monotonic_ns())] if new else rows
+        return [*rows, *space.changes.begin(before_ns)] if new else rows
 
     def _qdiscs(self, space: _Space) -> list[Row]:
         try:
