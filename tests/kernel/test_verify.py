@@ -17,9 +17,12 @@ from droptape.analyze.verify import Finding, Verdict
 from lab import Host, Lab
 from lab.recorder import PROGRAMS, Recorder
 from lab.trouble import (
+    busy_socket,
     closed_tcp_port,
     closed_udp_port,
+    damaged_segments,
     flood_syns,
+    full_conntrack,
     lossy_transfer,
     lost_in_burst,
     refuse_final_acks,
@@ -56,6 +59,17 @@ def _between(trouble: Callable[..., object], **options: object) -> Trouble:
         trouble(server, client, address(version), **options)
 
     return make
+
+
+def _damaged(lab: Lab, version: int) -> None:
+    with Wire(lab.host("server")) as wire:
+        damaged_segments(wire, version=version)
+
+
+def _busy(lab: Lab, _: int) -> None:
+    server = lab.host("server")
+    with Wire(server) as wire:
+        busy_socket(server, wire)
 
 
 # Trouble, and the counters that it must have moved.
@@ -98,6 +112,8 @@ TROUBLES: dict[str, tuple[Trouble, tuple[str, ...]]] = {
     "slow UDP reader": (_between(slow_udp_reader), ("Udp.RcvbufErrors + Udp6.RcvbufErrors",)),
     "closed TCP port": (_between(closed_tcp_port), ()),
     "reset": (_between(reset_connection), ()),
+    "damaged segments": (_damaged, ("Tcp.InCsumErrors",)),
+    "busy socket": (_busy, ("TcpExt.TCPBacklogDrop",)),
 }
 MAY_BE_EXPLAINED = {"TcpExt.TCPLossProbes", "TcpExt.TCPTimeouts"}
 """These also count what no tracepoint shows."""
@@ -138,6 +154,19 @@ def test_the_books_balance(kernel: None, tmp_path: Path, name: str, version: int
             if counter not in MAY_BE_EXPLAINED:
                 assert finding.verdict is Verdict.OK, finding
             assert (finding.recorded or 0) <= (finding.counted or 0)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_full_connection_tracking_table(kernel: None, tmp_path: Path, version: int) -> None:
+    with Lab() as lab, Recorder(tmp_path / "rec") as recorder:
+        server, client, address = _pair(lab)
+        with full_conntrack(server):
+            closed_udp_port(server, client, address(version), count=30)
+        recorder.stop()
+    found, unexplained = _findings(recorder.folder)
+    assert unexplained == []
+    (drops,) = [f for f in found if f.subject == "conntrack.drop" and f.netns == server.inum]
+    assert (drops.counted, drops.recorded, drops.verdict) == (30, 30, Verdict.OK)
 
 
 def test_namespaces_from_before_the_start(lab: Lab, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from droptape.analyze import open_recording
 from droptape.analyze.app import app
+from droptape.analyze.comparison import diff
 from droptape.analyze.verify import Finding, Verdict
 from droptape.analyze.verify.rules import EDGE, KILLED, OUTSIDE, RULES
 from droptape.format.manifest import Probe
@@ -87,6 +88,7 @@ def test_equal_books(tmp_path: Path) -> None:
     with open_recording(folder) as rec:
         assert rec.verify().balanced
         assert rec.summary().unbalanced == []
+        assert not [note for note in diff(rec, rec).notes if "do not balance" in note]
 
 
 @pytest.mark.parametrize("rows", [8, 10])
@@ -96,6 +98,8 @@ def test_a_row_too_few_or_too_many(tmp_path: Path, rows: int) -> None:
     assert (one.verdict, one.difference, one.why) == (Verdict.UNEXPLAINED, 9 - rows, "")
     with open_recording(folder) as rec:
         assert [f.subject for f in rec.summary().unbalanced][:1] == ["TcpExt.ListenDrops"]
+        said = [note for note in diff(rec, rec).notes if "do not balance" in note]
+        assert f"TcpExt.ListenDrops 9, recorded {rows} " in said[0]
 
 
 def test_what_came_before_the_first_reading_does_not_count(tmp_path: Path) -> None:

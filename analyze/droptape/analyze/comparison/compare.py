@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from droptape.analyze.errors import QueryError
 from droptape.analyze.top import split
+from droptape.analyze.verify import quick_look
 
 from .change import PERS, Change, Rules, Verdict, changes
 from .counts import Side, losses, side
@@ -131,8 +132,22 @@ def diff(
         one, other, [c for c in found if not c.benign], (benign[0], benign[1]),
         (losses(before), losses(after)), settings, per,
     )  # fmt: skip
+    said += [_books(rec, one_side.name) for rec, one_side in ((before, one), (after, other))]
+    said = [note for note in said if note]
     said += [str(problem) for rec in (before, after) for problem in rec.problems]
     return Diff(one, other, wanted, shown, settings, said, rules)
+
+
+def _books(rec: Recording, called: str) -> str:
+    """Say where the kernel's counters do not agree with the recording; "" where they do."""
+    found = [] if rec.window else quick_look(rec)  # the counters are of whole seconds
+    if not found:
+        return ""
+    return (
+        f"The books of {called} do not balance: the kernel counted {found[0].subject} "
+        f"{found[0].counted or 0:,}, recorded {found[0].recorded or 0:,} "
+        f"({len(found):,} such); see droptape verify."
+    )
 
 
 def _weight(change: Change) -> float:
