@@ -29,10 +29,9 @@ INLINE void event_context(struct common_event *e)
     e->weight = 1;
 }
 
-/* State, user, group, namespace and owner of the event's socket. */
-INLINE void event_socket(struct common_event *e, __u64 sk)
+/* State (`state`), user, group, namespace and owner of the event's socket. */
+INLINE void event_socket(struct common_event *e, __u64 sk, __u8 state)
 {
-    __u8 state = socket_state(sk);
     socket_identity(e, sk, state);
     if (e->protocol == PROTO_TCP)
         e->state = state;
@@ -52,19 +51,20 @@ INLINE void event_socket(struct common_event *e, __u64 sk)
 }
 
 /* The same for an event that TCP makes while it has the lock of the socket. */
-INLINE void event_locked_socket(struct common_event *e, __u64 sk)
+INLINE void event_locked_socket(struct common_event *e, __u64 sk, __u8 state)
 {
-    event_socket(e, sk);
+    event_socket(e, sk, state);
     owner_is_current(e, sk);
 }
 
-/* Where there is no socket, the device of the packet tells the namespace. */
-INLINE void event_device(struct common_event *e, __u64 skb)
+/* Where there is no socket, the device of the packet tells the namespace. Returns the device. */
+INLINE __u64 event_device(struct common_event *e, __u64 skb)
 {
     __u64 dev = packet_device(skb);
     packet_device_name(e, dev);
     if (!e->netns)
         e->netns = net_inum(device_net(dev));
+    return dev;
 }
 
 /*

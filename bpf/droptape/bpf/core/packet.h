@@ -41,57 +41,78 @@ INLINE __u8 skip_extensions(__u64 *at, __u8 next)
     return next;
 }
 
+/* From `protocol` to `head` in struct sk_buff, which are near each other: read at once. */
+#define PLACES_BYTES (OFFSET(sk_buff, head) + 8 - OFFSET(sk_buff, protocol))
+_Static_assert(OFFSET(sk_buff, protocol) < OFFSET(sk_buff, network_header) &&
+                   OFFSET(sk_buff, network_header) < OFFSET(sk_buff, head) && PLACES_BYTES <= 64,
+               "struct sk_buff");
+#define PLACE(places, type, member) \
+    (*(type *)((places) + OFFSET(sk_buff, member) - OFFSET(sk_buff, protocol)))
+
+struct ipv4_header { __u8 b[8]; __u8 ttl, protocol; __u16 check; __u32 saddr, daddr; };
+struct ipv6_header { __u8 b[6]; __u8 next, hops; __u8 saddr[16], daddr[16]; };
+struct tcp_header { __u16 sport, dport; __u32 seq, ack; __u8 offset, flags; };
+
+/*
+ * What is read of a packet at once: most often all headers. It may be longer than the packet, but
+ * the buffer that holds it ends with a struct skb_shared_info, which is larger still.
+ */
+#define HEADER_BYTES 64
+
 /*
  * Fill the flow of an event from the network header of `skb`. Returns false when the packet has no
  * IP header yet, or is not IP. Ports are left 0 in fragments after the first.
  */
 INLINE bool packet_flow(struct common_event *e, __u64 skb, struct tcp_part *tcp)
 {
-    __u16 ethertype = FROM_BE16(READ(skb, sk_buff, protocol));
-    if (ethertype != ETHERTYPE_IP && ethertype != ETHERTYPE_IPV6)
+    __u8 places[64] __attribute__((aligned(8)));
+    if (bpf_probe_read_kernel(places, PLACES_BYTES, (void *)ADDRESS_OF(skb, sk_buff, protocol)))
         return false;
-    __u64 head = READ(skb, sk_buff, head);
-    __u16 network = READ(skb, sk_buff, network_header);
-    if (!network)
+    __u16 ethertype = FROM_BE16(PLACE(places, __u16, protocol));
+    __u16 network = PLACE(places, __u16, network_header);
+    if ((ethertype != ETHERTYPE_IP && ethertype != ETHERTYPE_IPV6) || !network)
         return false;
-    __u64 ip = head + network, l4;
-    __u8 first = READ_AT(__u8, ip);
-    if (ethertype == ETHERTYPE_IP && first >> 4 == 4) {
-        struct { __u8 b[8]; __u8 ttl, protocol; __u16 check; __u32 saddr, daddr; } h = {};
-        bpf_probe_read_kernel(&h, sizeof(h), (void *)ip);
+    __u64 ip;
+    __builtin_memcpy(&ip, places + OFFSET(sk_buff, head) - OFFSET(sk_buff, protocol), 8);
+    ip += network;
+    __u8 headers[HEADER_BYTES] __attribute__((aligned(8)));
+    if (bpf_probe_read_kernel(headers, sizeof(headers), (void *)ip))
+        return false;
+    struct tcp_header h;
+    if (ethertype == ETHERTYPE_IP && headers[0] >> 4 == 4) {
+        struct ipv4_header *v4 = (struct ipv4_header *)headers;
         e->ip_version = 4;
-        e->protocol = h.protocol;
-        map_ipv4(e->saddr, h.saddr);
-        map_ipv4(e->daddr, h.daddr);
-        if ((h.b[6] & 0x1f) | h.b[7])
+        e->protocol = v4->protocol;
+        map_ipv4(e->saddr, v4->saddr);
+        map_ipv4(e->daddr, v4->daddr);
+        if ((v4->b[6] & 0x1f) | v4->b[7])
             return true;
-        l4 = ip + 4 * (first & 0xf);
-    } else if (ethertype == ETHERTYPE_IPV6 && first >> 4 == 6) {
-        struct { __u8 b[6]; __u8 next, hops; __u8 saddr[16], daddr[16]; } h = {};
-        bpf_probe_read_kernel(&h, sizeof(h), (void *)ip);
+        if (headers[0] == 0x45)
+            __builtin_memcpy(&h, headers + 20, sizeof(h));
+        else if (bpf_probe_read_kernel(&h, sizeof(h), (void *)(ip + 4 * (headers[0] & 0xf))))
+            return true;
+    } else if (ethertype == ETHERTYPE_IPV6 && headers[0] >> 4 == 6) {
+        struct ipv6_header *v6 = (struct ipv6_header *)headers;
         e->ip_version = 6;
-        __builtin_memcpy(e->saddr, h.saddr, 16);
-        __builtin_memcpy(e->daddr, h.daddr, 16);
-        l4 = ip + 40;
-        e->protocol = skip_extensions(&l4, h.next);
+        __builtin_memcpy(e->saddr, v6->saddr, 16);
+        __builtin_memcpy(e->daddr, v6->daddr, 16);
+        __u64 l4 = ip + 40;
+        e->protocol = skip_extensions(&l4, v6->next);
+        if (l4 == ip + 40)
+            __builtin_memcpy(&h, headers + 40, sizeof(h));
+        else if (bpf_probe_read_kernel(&h, sizeof(h), (void *)l4))
+            return true;
     } else {
         return false;
     }
+    if (e->protocol == PROTO_TCP || e->protocol == PROTO_UDP) {
+        e->sport = FROM_BE16(h.sport);
+        e->dport = FROM_BE16(h.dport);
+    }
     if (e->protocol == PROTO_TCP) {
-        struct { __u16 sport, dport; __u32 seq, ack; __u8 offset, flags; } h = {};
-        if (bpf_probe_read_kernel(&h, 14, (void *)l4) == 0) {
-            e->sport = FROM_BE16(h.sport);
-            e->dport = FROM_BE16(h.dport);
-            tcp->seq = FROM_BE32(h.seq);
-            tcp->ack = FROM_BE32(h.ack);
-            tcp->flags = h.flags;
-        }
-    } else if (e->protocol == PROTO_UDP) {
-        struct { __u16 sport, dport; } h = {};
-        if (bpf_probe_read_kernel(&h, sizeof(h), (void *)l4) == 0) {
-            e->sport = FROM_BE16(h.sport);
-            e->dport = FROM_BE16(h.dport);
-        }
+        tcp->seq = FROM_BE32(h.seq);
+        tcp->ack = FROM_BE32(h.ack);
+        tcp->flags = h.flags;
     }
     return true;
 }

@@ -58,6 +58,7 @@ enum { ARGUMENT_2 = OFFSET(user_pt_regs, regs) + 16, ARGUMENT_3 = OFFSET(user_pt
 #define INLINE static __attribute__((always_inline)) inline
 
 /* include/uapi: fixed numbers of the kernel's interface. */
+#define AF_UNIX_ 1
 #define AF_INET_ 2
 #define AF_INET6_ 10
 #define PROTO_TCP 6

@@ -39,7 +39,7 @@ INLINE void connection_emit(__u64 sk, const struct connection *c, __u8 state, __
     struct common_event *common = (struct common_event *)e;
     EVENT_BEGIN(e);
     socket_flow(common, sk, state);
-    event_socket(common, sk);
+    event_socket(common, sk, socket_state(sk));
     e->state = state;
     e->ended = ended;
     e->open = ended == CONNECTION_END_OPEN;

@@ -83,8 +83,9 @@ int drops_kfree_skb(struct bpf_raw_tracepoint_args *ctx)
     if (!sk)
         sk = READ(skb, sk_buff, sk);
     /* Before ip_rcv_core a received packet still names the socket that sent it, or a tun device. */
-    bool unix_socket = sk && READ(sk, sock_common, skc_family) == 1;
-    if (sk && !is_inet(sk))
+    __u16 family = sk ? READ(sk, sock_common, skc_family) : 0;
+    bool unix_socket = family == AF_UNIX_;
+    if (family != AF_INET_ && family != AF_INET6_)
         sk = 0;
     __u8 state = sk ? socket_state(sk) : 0;
     bool benign = unix_socket || is_benign(reason, location, state);
@@ -112,7 +113,7 @@ int drops_kfree_skb(struct bpf_raw_tracepoint_args *ctx)
     if (!packet_flow(common, skb, &tcp) && sk)
         socket_flow(common, sk, state);
     if (sk)
-        event_socket(common, sk);
+        event_socket(common, sk, state);
     event_device(common, skb);
     if (!sk && is_receiving_udp(location))
         owner_of_udp_port(common);

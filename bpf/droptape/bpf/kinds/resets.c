@@ -41,7 +41,7 @@ INLINE int reset_sent(__u64 sk, __u64 skb, __u32 reason)
         socket_flow(common, sk, socket_state(sk));
     e->protocol = PROTO_TCP;
     if (sk)
-        event_socket(common, sk);
+        event_socket(common, sk, socket_state(sk));
     if (skb)
         event_device(common, skb);
     /* A reset in answer to a late packet of a connection that is gone. */
@@ -96,9 +96,10 @@ int resets_received(struct bpf_raw_tracepoint_args *ctx)
         return 0;
     struct common_event *common = (struct common_event *)e;
     EVENT_BEGIN(e);
-    socket_flow(common, sk, socket_state(sk));
+    __u8 state = socket_state(sk);
+    socket_flow(common, sk, state);
     turn_around(common);
-    event_locked_socket(common, sk);
+    event_locked_socket(common, sk, state);
     e->direction = RESET_DIRECTION_RECEIVED;
     e->reason = NO_REASON;
     ring_resets.ringbuf_submit(e, BPF_RB_NO_WAKEUP);

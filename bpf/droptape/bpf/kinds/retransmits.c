@@ -98,7 +98,7 @@ int retransmits_skb(struct bpf_raw_tracepoint_args *ctx)
     struct common_event *common = (struct common_event *)e;
     EVENT_BEGIN(e);
     socket_flow(common, sk, state);
-    event_locked_socket(common, sk);
+    event_locked_socket(common, sk, state);
     e->kind = kind;
     e->segments = segments;
     e->tcp_flags = READ(cb, tcp_skb_cb, tcp_flags);
