@@ -37,6 +37,10 @@ _SHARED = (
 )  # fmt: skip
 
 
+_CLIENTS = 32768
+"""Where the ports of clients begin (net.ipv4.ip_local_port_range, by default)."""
+
+
 def amount(columns: frozenset[str]) -> str:
     """Return the SQL of what one row adds to the totals of its table."""
     factors = [c for c in ("weight", "segments") if c in columns]
@@ -49,18 +53,25 @@ def port(columns: frozenset[str]) -> str:
     """Return the SQL of the service's port.
 
     A SYN goes to the service and a SYN-ACK comes from it. For the rest: clients take their ports
-    from the upper range, so the lower one is the service's.
+    from the upper range, so the lower one is the service's. When both are from there, a datagram
+    that was dropped on its way in was for the service.
     """
     if "lport" in columns:
         return "lport"
     if not {"sport", "dport"} <= columns:
         return "NULL::INTEGER"
     lower = "nullif(least(sport, dport), 0)"
+    incoming = ""
+    if {"path", "protocol"} <= columns:
+        incoming = (
+            f"WHEN {lower} >= {_CLIENTS} AND protocol = 'UDP' "
+            "AND coalesce(path, 'input') = 'input' THEN dport "
+        )
     if "tcp_flags" not in columns:
         return lower
     return (
         "CASE WHEN tcp_flags IN ('SYN', 'SYN|ECE|CWR') THEN dport "
-        f"WHEN tcp_flags IN ('SYN|ACK', 'SYN|ACK|ECE') THEN sport ELSE {lower} END"
+        f"WHEN tcp_flags IN ('SYN|ACK', 'SYN|ACK|ECE') THEN sport {incoming}ELSE {lower} END"
     )
 
 

@@ -295,3 +295,26 @@ def test_rows_with_values_at_the_limits(tmp_path: Path) -> None:
             (2**32 - 1, 65535, 0, START)
         ]
         assert SECOND == 10**9
+
+
+@pytest.mark.parametrize(
+    ("row", "port"),
+    [
+        ({"sport": 51000, "dport": 8080}, 8080),
+        ({"sport": 8080, "dport": 51000}, 8080),
+        ({"sport": 8080, "dport": 9, "tcp_flags": 0x02}, 9),
+        ({"sport": 40000, "dport": 50000, "tcp_flags": 0x12}, 40000),
+        ({"sport": 40000, "dport": 50000, "protocol": "UDP"}, 50000),
+        ({"sport": 50000, "dport": 40000, "protocol": "UDP", "path": "output"}, 40000),
+        ({"sport": 53, "dport": 50000, "protocol": "UDP", "path": "input"}, 53),
+        ({}, None),
+    ],
+)
+def test_the_port_of_an_event_is_the_services(
+    tmp_path: Path, row: dict[str, object], port: int | None
+) -> None:
+    maker = Maker(tmp_path / "r")
+    maker.seal("drops", [{"at": 1, "reason": "NO_SOCKET", **row}])
+    maker.finish()
+    with open_recording(tmp_path / "r") as rec:
+        assert rec.sql("SELECT port FROM events").fetchall() == [(port,)]
