@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from droptape.format.manifest import Host, Probe
+from droptape.format.manifest import Host, Probe, Removed
 
 from .engine import literal, name
 from .source import Source, State
@@ -44,6 +44,9 @@ class RecordingInfo:
 
     `started_ns` and `ended_ns` are those of the part that is asked (`Recording.between`),
     `whole_ns` those of all of it.
+
+    `removed` says by table what went to keep a disk budget. Nothing is missing from
+    `complete_from_ns` on, and only that part is asked; None when nothing was removed.
     """
 
     name: str
@@ -61,6 +64,8 @@ class RecordingInfo:
     losses: dict[str, dict[str, int]]
     notes: list[str]
     tables: list[TableInfo]
+    removed: dict[str, Removed] = field(default_factory=dict)
+    complete_from_ns: int | None = None
     whole_ns: tuple[int | None, int | None] = (None, None)
 
     @property
@@ -135,6 +140,9 @@ def _one(rec: Recording, index: int, source: Source) -> RecordingInfo:
     started = manifest.started_ns if manifest else min(firsts, default=None)
     ended = manifest.ended_ns if manifest else None
     ended = ended if ended is not None else max(lasts, default=started)
+    asked_from = started
+    if source.complete_from is not None:
+        asked_from = max(source.complete_from, started or 0)
     return RecordingInfo(
         name=source.name,
         path=str(source.bundle or source.path),
@@ -143,7 +151,7 @@ def _one(rec: Recording, index: int, source: Source) -> RecordingInfo:
         completeness=completeness(source),
         host=manifest.host if manifest else None,
         recorder_version=manifest.recorder_version if manifest else "",
-        started_ns=_clip(started, rec.window),
+        started_ns=_clip(asked_from, rec.window),
         ended_ns=_clip(ended, rec.window),
         ended_by=manifest.ended_by if manifest else "",
         options=dict(manifest.options) if manifest else {},
@@ -151,6 +159,8 @@ def _one(rec: Recording, index: int, source: Source) -> RecordingInfo:
         losses={k: dict(v) for k, v in manifest.losses.items()} if manifest else {},
         notes=list(manifest.notes) if manifest else [],
         tables=tables,
+        removed=dict(manifest.removed) if manifest else {},
+        complete_from_ns=source.complete_from,
         whole_ns=(started, ended),
     )
 

@@ -88,6 +88,8 @@ class Source:
         running: whether a recorder on this host writes to it now.
         tables: by name.
         problems: what could not be read.
+        complete_from: when rows were removed to keep a disk budget: from when on nothing is
+            missing, UTC in ns; the views begin there. None when nothing was removed.
         bundle: the file that it was unpacked from, None for a folder.
     """
 
@@ -97,7 +99,14 @@ class Source:
     running: bool
     tables: dict[str, StoredTable] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    complete_from: int | None = None
     bundle: Path | None = None
+
+    @property
+    def removed_until(self) -> int | None:
+        """Time of the last row that was removed to keep a disk budget, UTC in ns."""
+        removed = self.manifest.removed.values() if self.manifest else ()
+        return max((part.last_ns for part in removed), default=None)
 
     @property
     def state(self) -> State:

@@ -59,18 +59,45 @@ def create(
     connection.execute("CREATE SCHEMA raw")
     for index, source in enumerate(sources):
         _create_stored(connection, f"r{index}", source)
+        source.complete_from = _complete_from(connection, f"r{index}", source)
     views: dict[str, View] = {}
     for table in _all_tables(sources):
         having = [(i, s, s.tables[table].table) for i, s in enumerate(sources) if table in s.tables]
         for schema in ("raw", "main"):
             parts = [
-                _select(connection, f"r{i}", s, t, schema == "raw", window) for i, s, t in having
+                _select(connection, f"r{i}", s, t, schema == "raw", _of(s, window))
+                for i, s, t in having
             ]
             connection.execute(
                 f"CREATE VIEW {schema}.{name(table)} AS " + " UNION ALL BY NAME ".join(parts)
             )
         views[table] = _describe(table, [declared for _, _, declared in having])
     return views
+
+
+def _complete_from(
+    connection: duckdb.DuckDBPyConnection, schema: str, source: Source
+) -> int | None:
+    """Return from when on a recording with a disk budget misses nothing, UTC in ns.
+
+    Totals are of whole intervals, so it is the end of the first one after what was removed.
+    """
+    removed = source.removed_until
+    if removed is None or "totals" not in source.tables:
+        return removed
+    sql = f"SELECT min(ts_ns) FROM {schema}.totals WHERE ts_ns >= {removed}"
+    ((found,),) = connection.sql(sql).fetchall()
+    return removed if found is None else int(found)
+
+
+def _of(source: Source, window: Window | None) -> Window | None:
+    """Return the part of `window` that a recording has all rows of."""
+    if source.complete_from is None:
+        return window
+    start = source.complete_from + 1
+    if window is None:
+        return Window(start)
+    return Window(start if window.start is None else max(start, window.start), window.end)
 
 
 def _all_tables(sources: Iterable[Source]) -> list[str]:

@@ -61,6 +61,12 @@ def segments(recording: Path, table: str) -> list[SegmentFile]:
     return [found[sequence] for sequence in sorted(found)]
 
 
+def sequence_of(file: str) -> int:
+    """Return the number in the name of a segment; 0 when it is none."""
+    match = _NAME.fullmatch(file.rpartition("/")[2])
+    return int(match[1]) if match else 0
+
+
 def added_later(table: str) -> bool:
     """Say whether files of `table` may be there that the manifest does not list."""
     return table == "marks" or table.startswith(IMPORTED)

@@ -75,12 +75,36 @@ class Segment:
 
 
 @dataclass(slots=True)
+class Removed:
+    """What a recorder with a disk budget took away from one table, oldest first.
+
+    Attributes:
+        through: number of the last file that went. Of a table that has a row for each change, a
+            file of this number stays, with the last row of each key.
+        files: how many.
+        rows: rows in them.
+        bytes: their size.
+        first_ns: time of the first row, UTC in ns.
+        last_ns: time of the last row.
+    """
+
+    through: int
+    files: int
+    rows: int
+    bytes: int
+    first_ns: int
+    last_ns: int
+
+
+@dataclass(slots=True)
 class Manifest:
     """All of recording.json.
 
     Attributes:
         losses: events that could not be recorded: kind, then cause, then count.
         notes: sentences about the recording that a reader should see.
+        removed: by table, what had to go to keep within the disk budget. Only what is younger
+            than all of it is complete.
     """
 
     recording_id: str
@@ -97,6 +121,7 @@ class Manifest:
     segments: list[Segment] = field(default_factory=list)
     losses: dict[str, dict[str, int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    removed: dict[str, Removed] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -120,6 +145,7 @@ class Manifest:
             known["probes"] = [Probe(**p) for p in data["probes"]]
             known["clocks"] = [Clock(**c) for c in data["clocks"]]
             known["segments"] = [Segment(**s) for s in data["segments"]]
+            known["removed"] = {n: Removed(**r) for n, r in data.get("removed", {}).items()}
             return cls(**known)
         except FormatError as exc:
             raise FormatError(f"{origin}: {exc}") from exc

@@ -15,7 +15,7 @@ from droptape.bpf.kinds import all_kinds
 from droptape.format.errors import DroptapeError
 
 from .completion import SHELLS, script
-from .options import Options, UsageError, parse_duration, parse_events, parse_size
+from .options import Options, UsageError, parse_budget, parse_duration, parse_events, parse_size
 from .version import version
 
 _EXAMPLES = """\
@@ -71,8 +71,12 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rotate-every",
         metavar="TIME",
-        default="60s",
-        help="seal a segment at this age (default: 60s)",
+        help="seal a segment at this age (default: 60s; 10m with --disk-budget)",
+    )
+    parser.add_argument(
+        "--disk-budget",
+        metavar="SIZE",
+        help="go on for ever in so much room: remove the oldest segments when it is used up",
     )
     parser.add_argument(
         "--include-benign",
@@ -140,7 +144,8 @@ def _options(args: argparse.Namespace) -> Options:
         events=parse_events(args.events, tuple(all_kinds())),
         duration_s=parse_duration(args.duration) if args.duration else None,
         rotate_bytes=parse_size(args.rotate_size),
-        rotate_s=parse_duration(args.rotate_every),
+        rotate_s=parse_duration(args.rotate_every or ("10m" if args.disk_budget else "60s")),
+        disk_budget=parse_budget(args.disk_budget) if args.disk_budget else None,
         live=args.live,
         include_benign=args.include_benign,
         track_io=args.track_io,

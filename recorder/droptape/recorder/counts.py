@@ -50,6 +50,7 @@ class Counts:
     lost: dict[str, dict[str, int]] = field(default_factory=dict)
     _seen: dict[bytes, tuple[int, int]] = field(default_factory=dict)
     _lost_seen: dict[int, int] = field(default_factory=dict)
+    _read_ns: int = 0
 
     def totals(self) -> Records:
         """Return rows of TOTALS for every key that moved since the last call."""
@@ -60,7 +61,7 @@ class Counts:
             self.loaded.totals_entries,
             self.loaded.cpus,
         )
-        now = time.monotonic_ns()
+        now = self._read_ns = time.monotonic_ns()
         events = values["events"].sum(axis=1)
         recorded = values["recorded"].sum(axis=1)
         rows = np.zeros(len(keys), TOTALS.dtype)
@@ -92,8 +93,11 @@ class Counts:
         return "" if value == column.null_if else enum_name(column, value)
 
     def losses(self) -> Records:
-        """Return rows of LOSSES for everything that was lost since the last call."""
-        now = time.monotonic_ns()
+        """Return rows of LOSSES for everything that was lost since the last call.
+
+        They have the time of the totals that were read before them: both end one interval.
+        """
+        now = self._read_ns or time.monotonic_ns()
         value = np.zeros(self.loaded.cpus, "u8")
         rows = np.zeros(len(self.tables) * len(_KERNEL_LOSSES), LOSSES.dtype)
         used = 0

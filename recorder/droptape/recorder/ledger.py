@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from droptape.format.layout import MANIFEST
-from droptape.format.manifest import Manifest, Segment, write_atomic
+from droptape.format.manifest import Manifest, Removed, Segment, write_atomic
 
 _MAX_NOTES = 200
 
@@ -48,6 +48,22 @@ class Ledger:
             manifest.segments = [s for s in manifest.segments if s.file != segment.file]
             manifest.segments.append(segment)
             self.sealed_bytes = sum(s.bytes for s in manifest.segments)
+
+    def remove(self, segment: Segment, through: int) -> None:
+        """Say of a segment, number `through` of its table, that it went to keep the budget."""
+        with self.change() as manifest:
+            manifest.segments = [s for s in manifest.segments if s.file != segment.file]
+            self.sealed_bytes = sum(s.bytes for s in manifest.segments)
+            first, last = segment.first_ns or 0, segment.last_ns or 0
+            before = manifest.removed.get(segment.table)
+            manifest.removed[segment.table] = Removed(
+                through=through,
+                files=before.files + 1 if before else 1,
+                rows=segment.rows + (before.rows if before else 0),
+                bytes=segment.bytes + (before.bytes if before else 0),
+                first_ns=min(first, before.first_ns) if before else first,
+                last_ns=max(last, before.last_ns) if before else last,
+            )
 
     @property
     def dirty(self) -> bool:

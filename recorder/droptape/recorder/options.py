@@ -24,6 +24,7 @@ class Options:
         duration_s: stop after so many seconds; None for no limit.
         rotate_bytes: seal a segment when its journal has this size.
         rotate_s: seal a segment when it is this old, in seconds.
+        disk_budget: remove the oldest segments to stay below so many bytes; None for no limit.
         live: print events as they come.
         include_benign: also record rows for drops that are part of normal operation.
         track_io: watch every message to know who uses a socket.
@@ -39,6 +40,7 @@ class Options:
     duration_s: float | None = None
     rotate_bytes: int = 64 << 20
     rotate_s: float = 60.0
+    disk_budget: int | None = None
     live: bool = False
     include_benign: bool = False
     track_io: bool = False
@@ -56,6 +58,8 @@ class Options:
         return plain
 
 
+LEAST_BUDGET = 16 << 20
+"""Bytes: the dictionaries alone take a few megabytes."""
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
@@ -85,6 +89,14 @@ def parse_size(text: str) -> int:
     size = int(float(match[1]) * 1024 ** _POWERS[match[2].lower()]) if match else 0
     if size <= 0:
         raise UsageError(f"{text!r} is not a size: write 64MB or 1GB")
+    return size
+
+
+def parse_budget(text: str) -> int:
+    """Read the size of a disk budget; return bytes. UsageError when it is too small."""
+    size = parse_size(text)
+    if size < LEAST_BUDGET:
+        raise UsageError(f"a disk budget of {text} is too small: it has to be 16MB or more")
     return size
 
 

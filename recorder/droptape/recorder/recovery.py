@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from droptape.format.errors import DroptapeError, FormatError
-from droptape.format.layout import is_recording
-from droptape.format.manifest import Manifest
+from droptape.format.layout import is_recording, sequence_of
+from droptape.format.manifest import Manifest, Segment, sha256
 
+from .budget import STATES
 from .jobs import record_and_retire
 from .ledger import Ledger
 from .lock import FolderLock, LockedError
@@ -153,15 +154,34 @@ def _already_sealed(journal: Path) -> Sealed | None:
 
 def _adopt(folder: Path, ledger: Ledger, manifest: Manifest, report: Report) -> None:
     """Take segments into the manifest that were renamed into place just before the kill."""
-    known = {segment.file for segment in manifest.segments}
+    known = {segment.file: segment for segment in manifest.segments}
     for path in sorted(folder.glob("*/[0-9]*.parquet")):
-        if f"{path.parent.name}/{path.name}" in known:
+        listed = known.get(f"{path.parent.name}/{path.name}")
+        removed = manifest.removed.get(path.parent.name)
+        going = removed is not None and sequence_of(path.name) <= removed.through
+        if listed is None and going:
+            path.unlink(missing_ok=True)  # the kill came before the disk budget's last step
+            continue
+        if listed is not None and not (_may_be_state(listed, known) and _differs(path, listed)):
             continue
         try:
             ledger.add(describe(path))
         except FormatError as exc:
             report.damage.append(str(exc))
             ledger.note(str(exc))
+
+
+def _may_be_state(segment: Segment, known: Iterable[str]) -> bool:
+    """Say whether the disk budget may have put another file in its place just before the kill.
+
+    That happens to the first of a table, or to the second when the first was made so before.
+    """
+    table = sorted(file for file in known if file.startswith(f"{segment.table}/"))
+    return segment.table in STATES and segment.file in table[:2]
+
+
+def _differs(path: Path, segment: Segment) -> bool:
+    return path.stat().st_size != segment.bytes or sha256(path) != segment.sha256
 
 
 def _journals(folder: Path) -> Iterator[Path]:

@@ -120,7 +120,8 @@ def describe(path: Path) -> Segment:
             found = file.metadata
             groups = [found.row_group(i) for i in range(found.num_row_groups)]
             at = found.schema.names.index("ts_ns") if "ts_ns" in found.schema.names else -1
-            times = [g.column(at).statistics for g in groups] if at >= 0 else []
+            found_times = [g.column(at).statistics for g in groups] if at >= 0 else []
+            times = [t for t in found_times if t is not None]  # without rows there are none
     except pa.ArrowException as exc:
         raise FormatError(f"{path} is damaged: {exc}") from exc
     return Segment(

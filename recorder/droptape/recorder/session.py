@@ -104,6 +104,7 @@ class _Session:
             {t.name: t for t in tables} | TABLES,
             rotate_bytes=options.rotate_bytes,
             rotate_seconds=options.rotate_s,
+            disk_budget=options.disk_budget,
         )
         self._ownership = ownership
         ownership.open_to_group(options.output)

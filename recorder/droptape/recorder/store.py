@@ -22,6 +22,7 @@ from droptape.format.manifest import Manifest
 from droptape.format.schema import Table
 from droptape.format.tables import LOSSES
 
+from . import budget
 from .backlog import Backlog, Batch, LostRows, events_of
 from .jobs import DictionaryJob, Job, SaveJob, SealJob
 from .ledger import Ledger
@@ -65,12 +66,16 @@ class Store:
         rotate_bytes: int,
         rotate_seconds: float,
         memory_bytes: int,
+        disk_budget: int | None,
     ) -> None:
         """Use `Store.create`."""
         self.path = ledger.folder
         self._ledger = ledger
         self._lock = lock
         self._tables = dict(tables)
+        self._budget = disk_budget
+        if disk_budget is not None:
+            rotate_bytes = budget.rotate_bytes(disk_budget, rotate_bytes)
         self._rotate_bytes = rotate_bytes
         self._rotate_seconds = rotate_seconds
         self._open: dict[str, _Open] = {}
@@ -108,6 +113,7 @@ class Store:
         rotate_bytes: int = ROTATE_BYTES,
         rotate_seconds: float = ROTATE_SECONDS,
         memory_bytes: int = MEMORY_BYTES,
+        disk_budget: int | None = None,
     ) -> Store:
         """Make the folder of a recording, lock it, and write its first manifest.
 
@@ -119,6 +125,7 @@ class Store:
             rotate_bytes: size of a journal that makes `tick` seal it.
             rotate_seconds: age of a journal that makes `tick` seal it.
             memory_bytes: what is kept in memory while the disk is full, compressed.
+            disk_budget: remove the oldest segments to stay below so many bytes.
 
         Raises:
             StoreError: the folder cannot be made; nothing is left of it.
@@ -136,7 +143,7 @@ class Store:
         except OSError as exc:
             shutil.rmtree(path, ignore_errors=True)
             raise StoreError(f"{path} cannot be written: {exc.strerror}") from exc
-        return cls(lock, ledger, tables, rotate_bytes, rotate_seconds, memory_bytes)
+        return cls(lock, ledger, tables, rotate_bytes, rotate_seconds, memory_bytes, disk_budget)
 
     @property
     def trouble(self) -> str:
@@ -213,6 +220,8 @@ class Store:
         if now - self._checked_at >= _RETRY_SECONDS:
             self._checked_at = now
             self._worker.retry()
+            if self._budget is not None and budget.over(self._ledger, self._budget):
+                self._worker.submit(budget.TrimJob(self._ledger, self._budget))
             self._gone = not self._lock.intact()
             if self._ledger.dirty:
                 self._worker.submit(SaveJob(self._ledger))
@@ -236,6 +245,8 @@ class Store:
         self._write_losses()
         for table in list(self._open):
             self._rotate(table)
+        if self._budget is not None:
+            self._unsent.append(budget.TrimJob(self._ledger, self._budget))
         failures = self._worker.close(self._unsent)
         with self._ledger.change() as manifest:
             manifest.state = "complete"

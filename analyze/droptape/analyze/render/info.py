@@ -40,6 +40,8 @@ def _facts(one: RecordingInfo) -> Iterator[tuple[str, str]]:
         yield "time", f"{utc(one.started_ns)} to {utc(one.ended_ns)} UTC, {duration(one.seconds)}"
     ended = f" ({one.ended_by})" if one.ended_by else ""
     yield "state", one.completeness + ended
+    if one.complete_from_ns is not None:
+        yield "removed", removed(one)
     yield from _losses(one)
     for number, probe in enumerate(one.probes):
         how = (
@@ -49,6 +51,17 @@ def _facts(one: RecordingInfo) -> Iterator[tuple[str, str]]:
         yield "" if number else "probes", f"{probe.name}: {how}{note}"
     for note in one.notes:
         yield "note", note
+
+
+def removed(one: RecordingInfo) -> str:
+    """Say what went to keep a disk budget."""
+    rows = ", ".join(f"{part.rows:,} {table}" for table, part in one.removed.items())
+    begin = min(part.first_ns for part in one.removed.values())
+    assert one.complete_from_ns is not None
+    return (
+        f"{rows} from {utc(begin)} on, to keep the disk budget; what follows is from "
+        f"{utc(one.complete_from_ns)} UTC on"
+    )
 
 
 def _losses(one: RecordingInfo) -> Iterator[tuple[str, str]]:

@@ -196,6 +196,10 @@ def _completeness(summary: Summary) -> list[Text]:
             lines.append(
                 Text(printable(f"{_named(summary, one)}not seen: {probe.name}{why}."), bad)
             )
+        if one.complete_from_ns is not None:
+            since = utc(one.complete_from_ns)
+            text = f"Rows from before {since} were removed to keep the disk budget."
+            lines.append(Text(f"{_named(summary, one)}{text}"))
         lines.extend(Text(printable(f"{_named(summary, one)}{note}")) for note in one.notes)
     if summary.benign:
         lines.append(

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from droptape.analyze.recording import Recording
 
 _MARGIN_NS = 20_000_000
+_READING_NS = 100_000_000
 _SECOND_NS = 1_000_000_000
+_NOT_TRIMMED = "SELECT NULL::VARCHAR AS recording, NULL::BIGINT AS from_ns WHERE false"
 _NO_LOSSES = (
     "(SELECT NULL::VARCHAR AS recording, NULL::VARCHAR AS kind, NULL::VARCHAR AS cause, "
     "0 AS events WHERE false)"
@@ -62,7 +64,10 @@ def against_totals(rec: Recording) -> Iterator[Finding]:
     sources = {source.name: source for source in rec.sources}
     for row in _ask(rec, "books_totals", entries=_rows(rec), **parts):
         told = losses.get((row["recording"], row["kind"]), {})
-        why = _why_totals(sources[row["recording"]], row["counted"] - row["recorded"], told)
+        missing = row["counted"] - row["recorded"]
+        why = _why_totals(sources[row["recording"]], missing, told)
+        if missing and not why and abs(missing) <= _at_removal(rec, row["recording"], row["kind"]):
+            why = rules.REMOVED
         subject = row["kind"] if row["cause"] is None else f"{row['kind']}: {row['cause']}"
         yield Finding(
             row["recording"], "totals", subject, row["netns"], row["counted"], row["recorded"],
@@ -97,9 +102,30 @@ def _why_totals(source: Source, missing: int, told: dict[str, Any]) -> str:
     return _not_ended(source) if missing < 0 or source.running else ""
 
 
+def _at_removal(rec: Recording, recording: str, kind: str) -> int:
+    """Count events about the time up to which rows were removed to keep a disk budget."""
+    for index, source in enumerate(rec.sources):
+        if source.name == recording and source.complete_from is not None:
+            stored = source.tables[kind]
+            amount = events.amount(frozenset(stored.table.arrow_schema.names))
+            near = f"abs(ts_ns - {source.complete_from}) <= {_MARGIN_NS}"
+            sql = f"SELECT sum({amount})::BIGINT FROM r{index}.{name(kind)} WHERE {near}"
+            ((found,),) = rec.connection.sql(sql).fetchall()
+            return int(found or 0)
+    return 0
+
+
 def _prepare(rec: Recording, entries: str) -> None:
     lives = load("books_lives")
-    parts = {"lives": lives, "entries": entries, "margin": str(_MARGIN_NS)}
+    trimmed = " UNION ALL ".join(
+        f"SELECT {literal(s.name)} AS recording, {s.complete_from + 1}::BIGINT AS from_ns"
+        for s in rec.sources
+        if s.complete_from is not None
+    )
+    parts = {
+        "lives": lives, "entries": entries, "margin": str(_MARGIN_NS),
+        "trimmed": f"({trimmed or _NOT_TRIMMED})", "reading": str(_READING_NS),
+    }  # fmt: skip
     for file in ("books_windows", "books_counted", "books_entries"):
         rec.connection.execute(load(file, **parts))
 

@@ -96,6 +96,7 @@ FILES = {
 
 EDGE = "at the first or last reading of the counters, where it cannot be told what came first"
 SHORT = "another namespace may have had this number for less than a second, between readings"
+REMOVED = "where removed rows end, it cannot be told which event an interval of the totals counts"
 LOST = "not recorded, and said so: {causes}"
 KILLED = "the recorder did not end in order: the totals of its last second are missing"
 RUNNING = "still being recorded: the totals come once a second"

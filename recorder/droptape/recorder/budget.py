@@ -1,0 +1,175 @@
+"""`--disk-budget`: the oldest segments go when a recording has grown too large.
+
+Segments of events and series go, whichever table has the oldest, so that what stays is complete
+from one moment on. Dictionaries stay: they explain the rest. A table that has a row for each change
+would lose what was true when the rest began, so its last rows of each key stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from droptape.format.layout import sequence_of
+from droptape.format.manifest import Manifest, Segment, sync_folder
+from droptape.format.schema import Table
+from droptape.format.tables import COUNTERS, LISTENERS
+
+from .ledger import Ledger
+from .segment import SegmentFile
+from .state import counters_left, listeners_left
+
+_FILLED = 0.9
+"""Part of the budget that is used: a segment is on disk twice while it is sealed."""
+STATES = {COUNTERS.name: counters_left, LISTENERS.name: listeners_left}
+"""Tables with a row for each change, and what has to stay of their rows."""
+
+
+def rotate_bytes(budget: int, wanted: int) -> int:
+    """Return at which size to seal a journal, so that what is removed at once is a small part."""
+    return min(wanted, budget // 8)
+
+
+def used_bytes(ledger: Ledger) -> int:
+    """Return the size of all segments and journals on disk."""
+    total = ledger.sealed_bytes
+    for journal in ledger.folder.glob("*/*.journal*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += journal.stat().st_size
+    return total
+
+
+def over(ledger: Ledger, budget: int) -> bool:
+    """Say whether something has to go."""
+    return used_bytes(ledger) > budget * _FILLED
+
+
+class TrimJob:
+    """Remove the oldest segments until the recording keeps its budget."""
+
+    name = "disk budget"
+
+    def __init__(self, ledger: Ledger, budget: int) -> None:
+        """Prepare.
+
+        Args:
+            ledger: the manifest.
+            budget: bytes.
+        """
+        self._ledger = ledger
+        self._budget = budget
+        self._going: list[Path] = []
+
+    def run(self) -> None:
+        """Remove, or go on with it.
+
+        The manifest says first what goes, so that a kill in between leaves nothing unexplained:
+        recovery removes what the manifest calls removed. On a full disk there is no room for the
+        new manifest before something went.
+        """
+        excess = used_bytes(self._ledger) - self._budget * _FILLED
+        skipped: set[str] = set()
+        while excess > 0:
+            with self._ledger.change(quiet=True) as manifest:
+                oldest = _oldest(manifest, skipped)
+            if oldest is None:
+                if self._used_too_much():
+                    self._ledger.note("the disk budget is less than what has to stay needs")
+                break
+            left = self._take(oldest)
+            if left is None:
+                skipped.add(oldest.table)
+            else:
+                excess -= oldest.bytes - left
+        try:
+            self._ledger.save()
+        except OSError:
+            self._unlink()
+            self._ledger.save()
+        self._unlink()
+
+    def _used_too_much(self) -> bool:
+        return used_bytes(self._ledger) > self._budget
+
+    def _take(self, segment: Segment) -> int | None:
+        """Take a segment out of the manifest; return the bytes that stay of it.
+
+        None when what has to stay could not be written.
+        """
+        left = 0
+        table = self._table(segment)
+        if table.name in STATES:
+            try:
+                state = self._keep_state(segment, table)
+            except (OSError, pa.ArrowException) as exc:
+                self._ledger.note(f"{segment.file} was not removed: {exc}")
+                return None
+            self._ledger.remove(segment, sequence_of(segment.file))
+            self._ledger.add(state)
+            left = state.bytes
+        else:
+            self._ledger.remove(segment, sequence_of(segment.file))
+            self._going.append(self._ledger.folder / segment.file)
+        return left
+
+    def _table(self, segment: Segment) -> Table:
+        with self._ledger.change(quiet=True) as manifest:
+            return manifest.tables[segment.table]
+
+    def _keep_state(self, segment: Segment, table: Table) -> Segment:
+        """Replace a segment by the last row of each key, of it and of what was kept before."""
+        path = self._ledger.folder / segment.file
+        with self._ledger.change(quiet=True) as manifest:
+            removed = manifest.removed.get(table.name)
+            kept = [
+                s for s in manifest.segments
+                if removed and s.table == table.name and sequence_of(s.file) <= removed.through
+            ]  # fmt: skip
+        files = [*(self._ledger.folder / s.file for s in kept), path]
+        rows = pa.concat_tables([pq.read_table(f, partitioning=None) for f in files])
+        left = STATES[table.name](rows.cast(_plain(table)))
+        with SegmentFile(table, path, left.num_rows) as file:
+            file.write(left.cast(table.arrow_schema))
+            state = file.finish()
+        for old in kept:
+            with self._ledger.change() as manifest:
+                manifest.segments = [s for s in manifest.segments if s.file != old.file]
+            self._going.append(self._ledger.folder / old.file)
+        return state
+
+    def _unlink(self) -> None:
+        folders = {path.parent for path in self._going}
+        while self._going:
+            self._going.pop().unlink(missing_ok=True)
+        for folder in folders:
+            sync_folder(folder)
+
+
+def _plain(table: Table) -> pa.Schema:
+    """Return the columns of a table as they are read: text as text, not as numbers for it."""
+    return pa.schema(
+        [
+            f.with_type(pa.string()) if pa.types.is_dictionary(f.type) else f
+            for f in table.arrow_schema
+        ]
+    )
+
+
+def _oldest(manifest: Manifest, skipped: set[str]) -> Segment | None:
+    """Return the segment that goes next: of the first of each table, the one that ended first."""
+    first: dict[str, Segment] = {}
+    for segment in manifest.segments:
+        table = manifest.tables.get(segment.table)
+        if table is None or table.role == "dictionary" or segment.table in skipped:
+            continue
+        removed = manifest.removed.get(segment.table)
+        number = sequence_of(segment.file)
+        if removed and number <= removed.through:
+            continue  # what was kept of removed ones
+        known = first.get(segment.table)
+        if known is None or number < sequence_of(known.file):
+            first[segment.table] = segment
+    return min(first.values(), key=lambda s: s.last_ns or 0, default=None)

@@ -1,0 +1,173 @@
+"""What `--disk-budget` removes, what it keeps, and what it says."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from droptape.format.layout import segments, sequence_of
+from droptape.format.manifest import Manifest
+from droptape.format.tables import COUNTERS, LISTENERS
+from droptape.recorder.budget import TrimJob, used_bytes
+from droptape.recorder.ledger import Ledger
+from droptape.recorder.options import UsageError, parse_budget
+from droptape.recorder.recovery import recover
+from droptape.recorder.store import Store
+
+from .helpers import OFFSET, acks, make_store, numbered, read_all, settle
+from .test_recovery import check_whole
+
+REASON = {"enum": "skb_drop_reason", "value": 2, "name": "NOT_SPECIFIED", "subsystem": "core"}
+SECOND = 10**9
+
+
+def counters(*rows: tuple[int, int, str, int]) -> Any:
+    """Rows of (second, netns, name, value)."""
+    out = np.zeros(len(rows), COUNTERS.dtype)
+    for record, (second, netns, name, value) in zip(out, rows, strict=True):
+        record["mono_ns"], record["netns"] = 10**15 + second * SECOND, netns
+        record["name"], record["value"] = name.encode(), value
+    return out
+
+
+def listeners(*rows: tuple[int, int, int, bool]) -> Any:
+    """Rows of (second, inode, accept queue, open)."""
+    out = np.zeros(len(rows), LISTENERS.dtype)
+    for record, (second, inode, queue, is_open) in zip(out, rows, strict=True):
+        record["mono_ns"], record["inode"] = 10**15 + second * SECOND, inode
+        record["accept_queue"], record["open"], record["netns"] = queue, is_open, 1
+    return out
+
+
+def sealed(store: Store, folder: Path, table: str, *parts: Any) -> None:
+    """Write each part as a segment of its own."""
+    for part in parts:
+        store.append(table, part, OFFSET)
+        store.tick(time.monotonic() + 100)
+        settle(store, folder)
+
+
+def trimmed(folder: Path, budget: int) -> Manifest:
+    ledger = Ledger(folder, Manifest.read(folder))
+    TrimJob(ledger, budget).run()
+    return Manifest.read(folder)
+
+
+def test_the_oldest_go_and_the_manifest_says_which(tmp_path: Path) -> None:
+    folder = tmp_path / "rec"
+    store = make_store(folder)
+    store.write_dictionary("reasons", [REASON])
+    sealed(store, folder, "drops", *(numbered(first, 4000) for first in range(0, 24_000, 4000)))
+    store.close("test")
+    all_files = Manifest.read(folder).segments
+    budget = int(used_bytes(Ledger(folder, Manifest.read(folder))) * 0.6)
+    manifest = trimmed(folder, budget)
+
+    removed = manifest.removed["drops"]
+    assert 1 <= removed.files <= 4
+    assert removed.through == removed.files
+    assert removed.rows == 4000 * removed.files
+    gone = [s for s in all_files if s.table == "drops"][: removed.files]
+    assert removed.bytes == sum(s.bytes for s in gone)
+    assert (removed.first_ns, removed.last_ns) == (gone[0].first_ns, gone[-1].last_ns)
+    assert acks(folder) == list(range(removed.rows, 24_000))
+    assert used_bytes(Ledger(folder, manifest)) <= budget
+    assert [s.sequence for s in segments(folder, "reasons")] == [1]
+    check_whole(folder)
+
+
+def test_a_running_store_stays_within_its_budget(tmp_path: Path) -> None:
+    folder, budget = tmp_path / "rec", 1 << 20
+    store = make_store(folder, disk_budget=budget)
+    peak = 0
+    for first in range(0, 120_000, 2000):
+        store.append("drops", numbered(first, 2000), OFFSET)
+        store.tick(time.monotonic() + first)
+        settle(store, folder, journals=1)
+        peak = max(peak, sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()))
+    store.close("test")
+    assert peak < budget
+    kept = acks(folder)
+    assert kept == list(range(kept[0], 120_000))
+    assert Manifest.read(folder).removed["drops"].rows == kept[0] > 0
+    check_whole(folder)
+
+
+def test_what_was_true_when_the_rest_begins_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "rec"
+    store = make_store(folder)
+    sealed(
+        store, folder, "counters",
+        counters((1, 7, "a", 1), (1, 8, "a", 1), (1, 7, "netns.life", 1), (1, 8, "netns.life", 1),
+                 (2, 7, "a", 5), (2, 8, "a", 6), (2, 0, "softnet.dropped", 3)),
+        counters((3, 7, "b", 2), (4, 8, "netns.life", 1)),
+        counters((9, 7, "a", 9)),
+    )  # fmt: skip
+    sealed(
+        store, folder, "listeners",
+        listeners((1, 70, 0, True), (1, 71, 0, True), (2, 70, 4, True), (3, 71, 0, False)),
+        listeners((9, 70, 5, True)),
+    )  # fmt: skip
+    store.close("test")
+    manifest = trimmed(folder, 0)
+    assert {name: part.through for name, part in manifest.removed.items()} == {
+        "counters": 3,
+        "listeners": 2,
+    }
+    check_whole(folder)
+    values = sorted(
+        (row["netns"] or 0, row["name"], row["value"])
+        for row in read_all(folder, "counters").to_pylist()
+    )
+    assert values == [(0, "softnet.dropped", 3), (7, "a", 9), (7, "b", 2), (7, "netns.life", 1)]
+    left = read_all(folder, "listeners").to_pylist()
+    assert [(row["inode"], row["accept_queue"]) for row in left] == [(70, 5)]
+
+
+def test_a_kill_while_removing_leaves_nothing_unexplained(tmp_path: Path) -> None:
+    folder = tmp_path / "rec"
+    store = make_store(folder)
+    sealed(store, folder, "drops", numbered(0, 1000), numbered(1000, 1000), numbered(2000, 1000))
+    sealed(store, folder, "counters", counters((1, 7, "a", 1)), counters((2, 7, "a", 2)))
+    store.close("test")
+    shutil.copytree(folder, tmp_path / "before")
+    manifest = trimmed(folder, 0)
+    # Nothing was unlinked yet, and of the counters' segment not even the manifest knew.
+    manifest.state = "recording"
+    kept = Manifest.read(tmp_path / "before").segments
+    manifest.segments = [s for s in kept if s.table == "counters"]
+    del manifest.removed["counters"]
+    manifest.write(folder)
+    for path in (tmp_path / "before/drops").iterdir():
+        shutil.copy(path, folder / "drops")
+    shutil.copy(next((tmp_path / "before/counters").glob("000001*")), folder / "counters")
+    assert recover(folder).killed
+    assert acks(folder) == []
+    check_whole(folder)
+
+
+def test_what_cannot_be_kept_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "rec"
+    store = make_store(folder)
+    store.write_dictionary("reasons", [REASON])
+    store.close("test")
+    manifest = trimmed(folder, 100)
+    assert manifest.notes == ["the disk budget is less than what has to stay needs"]
+    assert pq.read_table(segments(folder, "reasons")[0].path).num_rows == 1
+
+
+def test_the_budget_has_a_least_size() -> None:
+    assert parse_budget("2GB") == 2 << 30
+    with pytest.raises(UsageError, match="16MB or more"):
+        parse_budget("15MB")
+
+
+def test_numbers_of_files() -> None:
+    assert sequence_of("drops/000012-20261121T000000Z.parquet") == 12
+    assert sequence_of("drops/.000012-20261121T000000Z.parquet") == 0
