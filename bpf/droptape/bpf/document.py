@@ -41,8 +41,9 @@ bits. Null means unknown or not applicable.
 
 `recording.json`, the manifest, says what was recorded, on which host and kernel, from when to when,
 by which probes and why others are missing, which segments there are with rows, time range and
-SHA-256, and what was lost. It also holds the declaration of every table, in the form the programs
-work from.
+SHA-256, and what was lost. `removed` says by table what went to keep a disk budget, oldest first:
+how many files and rows, and of which time; only what is younger than all of it is complete. The
+manifest also holds the declaration of every table, in the form the programs work from.
 """
 
 

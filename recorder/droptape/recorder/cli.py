@@ -187,11 +187,18 @@ def _run(argv: Sequence[str] | None) -> int:
             f"now: droptape summary {ended.folder}",
             file=sys.stderr,
         )
+    if ended.trouble:
+        print(f"droptape-record: {ended.trouble}", file=sys.stderr)
+        return ended.code or 2
     return ended.code
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the recorder and exit: 0 or the command's code, 2 for an error the user can act on."""
+    """Run the recorder and exit.
+
+    0 or the command's code; 2 for an error the user can act on, also when the recording is not all
+    on disk.
+    """
     try:
         code = _run(argv)
     except DroptapeError as exc:

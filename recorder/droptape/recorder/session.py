@@ -18,6 +18,7 @@ from droptape.format.manifest import Manifest
 from droptape.format.schema import Table
 from droptape.format.tables import LOSSES, TABLES, TOTALS
 
+from .announce import Announcer
 from .counts import Counts
 from .explain import Explainer
 from .feed import Feed
@@ -43,13 +44,14 @@ _CLOCK_EVERY_S = 60.0
 
 @dataclass(slots=True)
 class Ended:
-    """How a recording ended: rows per table, events lost, seconds, exit code."""
+    """How a recording ended: rows per table, events lost, seconds, exit code, what went wrong."""
 
     folder: Path
     rows: dict[str, int]
     lost: int
     seconds: float
     code: int
+    trouble: str
 
 
 def record(options: Options) -> Ended:
@@ -119,6 +121,7 @@ class _Session:
         self._feed.watchers.append(self._sampler.watch)
         self._symbols = symbols
         self._status = StatusLine(sys.stderr)
+        self._announcer = Announcer(sys.stderr)
         self._live: LivePrinter | None = None
         if options.live:
             self._live = LivePrinter(sys.stdout, self._symbols.text)
@@ -148,9 +151,10 @@ class _Session:
         return Ended(
             self._options.output,
             self._rows,
-            sum(sum(causes.values()) for causes in self._counts.lost.values()),
+            self._lost(),
             time.monotonic() - self._started,
             stopper.exit_code(),
+            self._store.trouble,
         )
 
     def _loop(self, stopper: Stopper) -> None:
@@ -164,6 +168,8 @@ class _Session:
             if time.monotonic() - second >= 1:
                 second = time.monotonic()
                 self._every_second()
+                if self._store.gone:
+                    stopper.reason = "the folder was deleted or moved"
 
     def _every_second(self) -> None:
         self._scan.run_if_due()
@@ -175,12 +181,20 @@ class _Session:
             self._clock_due += _CLOCK_EVERY_S
             self._add_clock()
         self._store.tick(time.monotonic())
+        trouble = self._store.trouble
+        if not self._store.gone:  # the last line will say that
+            self._announcer.update(trouble, self._store.lost)
         self._status.update(
             {name: self._counts.events.get(name, 0) for name in self._loaded.kinds},
-            sum(sum(causes.values()) for causes in self._counts.lost.values()),
+            self._lost(),
             self._store.bytes,
-            self._store.trouble,
+            trouble,
         )
+
+    def _lost(self) -> int:
+        """Return how many events are in no row: the kernel had no room, or the disk."""
+        in_kernel = sum(sum(causes.values()) for causes in self._counts.lost.values())
+        return in_kernel + self._store.lost
 
     def _add_clock(self) -> None:
         with self._store.update() as manifest:
@@ -216,5 +230,6 @@ class _Session:
             self._live.flush(end=True)
         self._status.clear()
         self._store.close(reason)
-        self._ownership.hand_over(self._options.output)
+        if not self._store.gone:
+            self._ownership.hand_over(self._options.output)
         self._feed.close()

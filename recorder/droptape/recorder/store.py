@@ -148,14 +148,20 @@ class Store:
     @property
     def trouble(self) -> str:
         """What goes wrong now, in one sentence, or ""."""
+        if self._gone:
+            return f"{self.path} was deleted or moved while it was recorded"
         if self._closed:
             return self._refusal
-        if self._gone:
-            return f"{self.path} was deleted or moved: nothing more is recorded"
         if self._refusal:
             held = self._backlog.bytes / 1e6
             return f"{self._refusal}; {held:.0f} MB kept in memory until there is room"
-        return self._worker.trouble
+        trouble = self._worker.trouble
+        return f"{self.path}: {trouble}" if trouble else ""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the folder was deleted or moved; `tick` looks."""
+        return self._gone
 
     @property
     def bytes(self) -> int:

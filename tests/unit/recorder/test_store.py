@@ -254,8 +254,9 @@ def test_a_full_disk_loses_nothing_that_fits_into_memory(
     assert not list(folder.rglob(".*"))
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_what_does_not_fit_into_memory_is_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setattr(store_module, "_RETRY_SECONDS", 0.0)
     folder = tmp_path / "rec"
@@ -266,7 +267,7 @@ def test_what_does_not_fit_into_memory_is_counted(
     def refuse(fd: int, data: bytes) -> int:
         if full and len(data) > 1:
             # What a disk that fills up does: a part, then nothing.
-            return write(fd, data[: len(data) // 2]) if len(data) > 5000 else _no_space()
+            return write(fd, data[: len(data) // 2]) if len(data) > 5000 else _refuse(number)
         return write(fd, data)
 
     monkeypatch.setattr("os.write", refuse)
@@ -274,7 +275,7 @@ def test_what_does_not_fit_into_memory_is_counted(
         records = numbered(first, 500)
         records["weight"] = 3
         store.append("drops", records, OFFSET)
-    assert "No space left" in store.trouble
+    assert os.strerror(number) in store.trouble
     assert store.lost > 0
     full = False
     store.append("drops", numbered(5000, 10), OFFSET)
@@ -290,8 +291,12 @@ def test_what_does_not_fit_into_memory_is_counted(
     assert Manifest.read(folder).losses == {"drops": {"disk_full": 3 * missing}}
 
 
+def _refuse(number: int) -> int:
+    raise OSError(number, os.strerror(number))
+
+
 def _no_space() -> int:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return _refuse(errno.ENOSPC)
 
 
 def test_a_disk_that_stays_full_leaves_journals_and_says_so(
