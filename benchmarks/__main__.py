@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import analysis
+import crashes
 import footprint
 import overload
 import program_time
@@ -21,6 +22,7 @@ PARTS = {
     "overload": overload.measure,
     "analysis": analysis.measure,
     "soak": soak.measure,
+    "crashes": crashes.measure,
 }
 
 if __name__ == "__main__":

@@ -40,6 +40,10 @@ def main(parts: Mapping[str, Measure], description: str, argv: Sequence[str] | N
     parser.add_argument(
         "--soak", type=float, default=0, metavar="SECONDS", help="length of the soak (default: 20)"
     )
+    parser.add_argument(
+        "--crashes", type=float, default=120, metavar="SECONDS",
+        help="go on killing recorders for so long, 200 at most (default: 120)",
+    )  # fmt: skip
     args = parser.parse_args(argv)
     if os.geteuid() != 0:
         parser.error("probes, namespaces and kernel statistics need root")
@@ -47,6 +51,7 @@ def main(parts: Mapping[str, Measure], description: str, argv: Sequence[str] | N
         quick=args.quick,
         events=args.events or (500_000 if args.quick else 5_000_000),
         soak_s=args.soak or (6 if args.quick else 20),
+        crashes_s=args.crashes,
     )
     done: list[Part] = []
     for name, measure in parts.items():

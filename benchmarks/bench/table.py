@@ -80,11 +80,13 @@ class Options:
         quick: A run for a first look.
         events: Events of the analysis benchmark.
         soak_s: Length of the soak; 0 leaves it out.
+        crashes_s: How long to go on killing recorders.
     """
 
     quick: bool = False
     events: int = 5_000_000
     soak_s: float = 0
+    crashes_s: float = 120
 
     def pick(self, full: int, quick: int) -> int:
         """Return the amount for this kind of run."""

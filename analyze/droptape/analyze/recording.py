@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import duckdb
 
-from . import causes, engine, events, times, views
+from . import causes, damaged, engine, events, times, views
 from .bundle.container import is_bundle
 from .causes import Correlation
 from .diagnosis import Diagnosis, diagnose, load_rules
@@ -62,30 +62,39 @@ class Recording:
     ) -> None:
         self.sources = list(sources)
         self.window = window
-        self._settings = {"memory_limit": memory_limit, "threads": threads}
+        self._settings: dict[str, Any] = {"memory_limit": memory_limit, "threads": threads}
         self._temp_folder = temp_folder
         self._parts: dict[Window, Recording] = {}
         self._kept = contextlib.ExitStack()
         self.problems = [*problems, *(p for source in self.sources for p in source.problems)]
         self._temp = tempfile.TemporaryDirectory(prefix="droptape-", dir=temp_folder)
         try:
-            self._connection = engine.connect(
-                (f for s in self.sources for t in s.tables.values() for f in t.sealed),
-                Path(self._temp.name),
-                memory_limit=memory_limit,
-                threads=threads,
-            )
-            self.views = views.create(self._connection, self.sources, window)
-            self.views[events.NAME] = events.create(self._connection, self.views)
-            explained_by = causes.create(self._connection, self.views)
-            if explained_by is not None:
-                self.views[causes.NAME] = explained_by
+            try:
+                self._connect()
+            except duckdb.Error:
+                left_out = damaged.leave_out(self.sources)
+                if not left_out:
+                    raise
+                self.problems += left_out
+                self._connect()
         except duckdb.Error as exc:
             self._temp.cleanup()
             raise explained(exc) from exc
         for source in self.sources:
             for stored in source.tables.values():
                 stored.release()
+
+    def _connect(self) -> None:
+        self._connection = engine.connect(
+            (f for s in self.sources for t in s.tables.values() for f in t.sealed),
+            Path(self._temp.name),
+            **self._settings,
+        )
+        self.views = views.create(self._connection, self.sources, self.window)
+        self.views[events.NAME] = events.create(self._connection, self.views)
+        explained_by = causes.create(self._connection, self.views)
+        if explained_by is not None:
+            self.views[causes.NAME] = explained_by
 
     # --- asking -------------------------------------------------------------------------------
 
@@ -385,6 +394,11 @@ class Recording:
 
     def explain(self, exc: Exception) -> QueryError:
         """Make one readable line from an error that fetching a relation raised."""
+        if damaged.may_be_damage(exc):
+            for problem in damaged.found(self.sources):
+                return QueryError(
+                    f"{problem.path} is damaged: `droptape verify` has all such files"
+                )
         return explained(exc, tables=tuple(self.tables))
 
     def keep(self, needed: contextlib.ExitStack) -> None:

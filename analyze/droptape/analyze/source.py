@@ -213,7 +213,7 @@ def _read_segments(
                 # The end of a journal that is being written is often half a frame.
                 if reader.damage and not running:
                     problems.append(
-                        Problem(file.path, f"{reader.damage}; all rows before that are read")
+                        Problem(file.path, f"{reader.damage}; all whole frames are read")
                     )
         except FileNotFoundError:
             raise

@@ -12,7 +12,8 @@ A journal is one file per table and segment::
 All numbers are little endian. The first frame is of kind HEADER and holds JSON: the table's
 declaration and the names of its enums. The others are of kind RECORDS: rows of the table's record
 one after the other. A frame counts only when it is whole and its CRC fits, so whatever a crash
-cuts off costs at most the frame that was being written.
+cuts off costs at most the frame that was being written, and damage in the middle the frames that it
+touches: the next one is found by its magic number.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _FRAME = _HEAD.size + _CRC.size
 HEADER, RECORDS = 1, 2
 _MAX_PAYLOAD = 1 << 30
 _CODEC = "lz4"
+_SEARCH = 1 << 16
 
 
 def encode_frame(kind: int, rows: int, payload: bytes, wall_offset_ns: int) -> bytes:
@@ -123,6 +125,21 @@ class JournalWriter:
             self._fd = -1
 
 
+def _seek_frame(file: BinaryIO, start: int) -> bool:
+    """Go to the next place from `start` on that looks like a frame; False when there is none."""
+    magic = _MAGIC.to_bytes(4, "little")
+    at, tail = start, b""
+    file.seek(start)
+    while part := file.read(_SEARCH):
+        found = (tail + part).find(magic)
+        if found >= 0:
+            file.seek(at - len(tail) + found)
+            return True
+        at += len(part)
+        tail = part[-3:]
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """The rows of one frame and the clock offset they were read with."""
@@ -136,7 +153,7 @@ class JournalReader:
 
     Attributes:
         table: the declaration from the header.
-        damage: after iteration, what stopped it before the end of the file, or "".
+        damage: after iteration, what could not be read, first part first, or "".
     """
 
     def __init__(self, path: Path) -> None:
@@ -184,18 +201,25 @@ class JournalReader:
         return kind, rows, offset, data
 
     def frames(self) -> Iterator[Frame]:
-        """Yield every whole frame of records, in order."""
+        """Yield every whole frame of records, in order; damaged parts between are skipped."""
         dtype = self.table.dtype
+        damage = ""
         with self.path.open("rb") as file:
             file.seek(self._start)
-            while (item := self._next(file)) is not None:
-                kind, rows, offset, data = item
-                if kind != RECORDS:
+            while True:
+                at, self.damage = file.tell(), ""
+                item = self._next(file)
+                if item is None:
+                    damage = damage or self.damage
+                    if not self.damage or not _seek_frame(file, at + 1):
+                        break
                     continue
-                if len(data) != rows * dtype.itemsize:
-                    self.damage = f"a frame of {rows} rows has {len(data)} bytes"
-                    return
-                yield Frame(np.frombuffer(data, dtype), offset)
+                kind, rows, offset, data = item
+                if kind == RECORDS and len(data) == rows * dtype.itemsize:
+                    yield Frame(np.frombuffer(data, dtype), offset)
+                elif kind == RECORDS:
+                    damage = damage or f"a frame of {rows} rows has {len(data)} bytes"
+        self.damage = damage
 
     def read(self) -> pa.Table:
         """Return all whole frames as Arrow columns (`Table.arrow_schema`)."""

@@ -105,7 +105,27 @@ def test_every_flipped_bit_is_noticed(
     numbers, damage = rows_in(path)
     assert damage
     assert f"byte {ends[whole]}" in damage
-    assert numbers == list(range(sum(SIZES[:whole])))
+    before, after = sum(SIZES[:whole]), sum(SIZES[: whole + 1])
+    assert numbers == [*range(before), *range(after, sum(SIZES))], "only the damaged frame is lost"
+
+
+@given(first=st.integers(0, 10**9), size=st.integers(1, 400))
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_what_follows_an_overwritten_part_is_read(
+    written: tuple[Path, bytes, list[int]], tmp_path: Path, first: int, size: int
+) -> None:
+    _, data, ends = written
+    start = ends[0] + first % (len(data) - ends[0])
+    end = min(start + size, len(data))
+    path = tmp_path / "hole.journal"
+    path.write_bytes(data[:start] + b"\xff" * (end - start) + data[end:])
+    numbers, damage = rows_in(path)
+    starts = [0, *(sum(SIZES[: n + 1]) for n in range(len(SIZES)))]
+    whole = [n for n in range(len(SIZES)) if ends[n + 1] <= start or ends[n] >= end]
+    assert numbers == [n for frame in whole for n in range(starts[frame], starts[frame + 1])]
+    assert damage
 
 
 @given(garbage=st.binary(max_size=200))

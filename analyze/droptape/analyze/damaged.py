@@ -1,0 +1,63 @@
+"""Naming the damaged file behind an error of DuckDB, which says only what does not fit.
+
+Sealed files are not checked before they are asked: reading every page would take as long as the
+question. After an error it is worth it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import duckdb
+
+from .source import Problem, Source, StoredTable
+from .verify.files import unreadable
+
+_NOT_THE_FILES = (
+    duckdb.ParserException,
+    duckdb.SyntaxException,
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.ConversionException,
+    duckdb.OutOfMemoryException,
+    duckdb.OutOfRangeException,
+    duckdb.InterruptException,
+    duckdb.PermissionException,
+)
+
+
+def may_be_damage(exc: Exception) -> bool:
+    """Say whether an error can come from a damaged file rather than from the question."""
+    return isinstance(exc, duckdb.Error) and not isinstance(exc, _NOT_THE_FILES)
+
+
+def found(sources: Sequence[Source]) -> list[Problem]:
+    """Return the sealed files that cannot be read."""
+    return [problem for _, problem in _search(sources)]
+
+
+def leave_out(sources: Sequence[Source]) -> list[Problem]:
+    """Take the sealed files that cannot be read out of `sources`; return them."""
+    problems: list[Problem] = []
+    for stored, problem in list(_search(sources)):
+        at = stored.sealed.index(problem.path)
+        del stored.sealed[at], stored.schemas[at]
+        problems.append(problem)
+    return problems
+
+
+def _search(sources: Sequence[Source]) -> Iterator[tuple[StoredTable, Problem]]:
+    for source in sources:
+        for stored in source.tables.values():
+            for path in list(stored.sealed):
+                why = _why(path)
+                if why:
+                    yield stored, Problem(path, f"not readable, left out ({why})")
+
+
+def _why(path: Path) -> str:
+    try:
+        return unreadable(path)
+    except FileNotFoundError:
+        return ""
