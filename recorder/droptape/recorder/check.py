@@ -47,9 +47,14 @@ def check(out: TextIO, btf: Path | None = None) -> bool:
         print(f"{'yes' if ok else 'NO ':3}  {what:36} {text}".rstrip(), file=out)
 
     print(f"kernel {platform.release()}, {platform.machine()}, lockdown {_lockdown()}", file=out)
+    have = privilege.effective()
+    for need in privilege.NEEDS:
+        lacks = privilege.lacking(need, have)
+        text = need.purpose
+        if lacks:
+            text += f": lacks {', '.join(lacks)}, run it with sudo"
+        line(not lacks, " and ".join(need.names), text)
     missing = privilege.missing()
-    line(not missing, "privileges", f"lacks {', '.join(missing)}: run it with sudo" if missing else
-         "CAP_SYS_ADMIN, or CAP_BPF and CAP_PERFMON")  # fmt: skip
     types = btf or VMLINUX
     line(
         types.exists(),

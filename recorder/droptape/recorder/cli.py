@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 import time
@@ -11,10 +12,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import NoReturn
 
+from . import lean  # noqa: F401  before NumPy and pyarrow
+
+# isort: split
 from droptape.bpf.kinds import all_kinds
 from droptape.format.errors import DroptapeError
 
 from .completion import SHELLS, script
+from .config import with_config
 from .options import Options, UsageError, parse_budget, parse_duration, parse_events, parse_size
 from .version import version
 
@@ -101,6 +106,12 @@ def parser() -> argparse.ArgumentParser:
         help="write TEXT into the recording DIR, which another droptape-record is making",
     )
     parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="options from a file, one a line: name = value; those given here win",
+    )
+    parser.add_argument(
         "--group",
         metavar="GROUP",
         help="let this group read the recording; under sudo it belongs to who called it",
@@ -158,7 +169,9 @@ def _options(args: argparse.Namespace) -> Options:
 
 def _run(argv: Sequence[str] | None) -> int:
     called_ns = time.time_ns()
-    args = parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    known = parser()
+    args = known.parse_args(with_config(given, known))
     if args.print_completion:
         print(script(args.print_completion, parser(), all_kinds()), end="")
         return 0
@@ -206,4 +219,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = 2
     except KeyboardInterrupt:
         code = 130
+    except BrokenPipeError:
+        # Nobody reads any more what --check prints; Python would complain once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 141
     sys.exit(code)

@@ -17,24 +17,24 @@ class Ownership:
     uid: int | None = None
     gid: int | None = None
 
-    def open_to_group(self, folder: Path) -> None:
-        """Let the group read what is in `folder`, which is new, and all that will be made in it."""
-        if self.gid is not None:
-            for path in (folder, *folder.iterdir()):
-                os.chown(path, -1, self.gid, follow_symlinks=False)
-            # New files and folders take the group of a folder with this bit.
-            folder.chmod(0o2750)
-
     def hand_over(self, folder: Path) -> None:
-        """Give everything in `folder` to the user, when nothing is written to it any more.
+        """Give `folder`, which is new and empty, to the user, and let the group read it.
 
-        Until now the folder and all in it belonged to this process's user, so nobody can have put
-        a link there.
+        It is opened without following a link, so nobody can have another put in its place.
         """
-        if self.uid is None:
-            return
-        for path in (*folder.rglob("*"), folder):
-            os.chown(path, self.uid, -1, follow_symlinks=False)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if self.gid is not None or self.uid is not None:
+                os.fchown(
+                    descriptor,
+                    -1 if self.uid is None else self.uid,
+                    -1 if self.gid is None else self.gid,
+                )
+            if self.gid is not None:
+                # New files and folders take the group of a folder with this bit.
+                os.fchmod(descriptor, 0o2750)
+        finally:
+            os.close(descriptor)
 
 
 def choose(group: str | None) -> Ownership:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ def recover(folder: Path) -> Report:
 
 
 def recover_siblings(parent: Path) -> tuple[list[Report], list[str]]:
-    """Recover the recordings in `parent` that this host made and whose recorder is gone.
+    """Recover the recordings in `parent` that this user made on this host, recorder gone.
 
     Returns:
         What was recovered, and one sentence for each recording where that failed.
@@ -85,7 +86,10 @@ def recover_siblings(parent: Path) -> tuple[list[Report], list[str]]:
     reports: list[Report] = []
     failures: list[str] = []
     for folder in sorted(parent.iterdir()):
-        if folder.is_symlink() or not is_recording(folder) or not needs_recovery(folder):
+        # What belongs to somebody else may hold links to anywhere.
+        if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+            continue
+        if not is_recording(folder) or not needs_recovery(folder):
             continue
         try:
             if Manifest.read(folder).host.name == platform.node():

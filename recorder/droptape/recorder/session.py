@@ -18,6 +18,7 @@ from droptape.format.manifest import Manifest
 from droptape.format.schema import Table
 from droptape.format.tables import LOSSES, TABLES, TOTALS
 
+from . import privilege
 from .announce import Announcer
 from .counts import Counts
 from .explain import Explainer
@@ -73,6 +74,7 @@ def record(options: Options) -> Ended:
                 btf=options.btf,
             )
         try:
+            stopper.prepare(options.command)
             return _Session(options, loaded, symbols.result(), ownership).run(stopper)
         finally:
             loaded.close()
@@ -88,6 +90,7 @@ class _Session:
         self._options = options
         self._loaded = loaded
         self._started = time.monotonic()
+        self._ownership = ownership
         tables: list[Table] = [kinds[name].table.with_enums(enums) for name in loaded.kinds]
         clock = clock_pair()
         manifest = Manifest(
@@ -99,6 +102,7 @@ class _Session:
             recorder_version=version(),
             probes=loaded.probes,
             clocks=[clock],
+            notes=privilege.notes(),
         )
         self._store = Store.create(
             options.output,
@@ -107,9 +111,8 @@ class _Session:
             rotate_bytes=options.rotate_bytes,
             rotate_seconds=options.rotate_s,
             disk_budget=options.disk_budget,
+            made=self._give_up_privileges,
         )
-        self._ownership = ownership
-        ownership.open_to_group(options.output)
         self._wall_offset_ns = SteadyOffset()
         self._scan = OwnerScan(loaded)
         groups = ProcessGroups()
@@ -131,6 +134,13 @@ class _Session:
         self._feed.watchers.append(self._count_rows)
         self._clock_due = self._started + _CLOCK_EVERY_S
 
+    def _give_up_privileges(self, folder: Path) -> None:
+        """Hand the new folder over, and go on as its owner, with few capabilities."""
+        self._ownership.hand_over(folder)
+        privilege.drop(
+            self._ownership.uid, self._ownership.gid, signals=bool(self._options.command)
+        )
+
     def _count_rows(self, table: Table, records: object, wall_offset_ns: int) -> None:
         self._rows[table.name] += len(records)  # type: ignore[arg-type]
 
@@ -142,7 +152,7 @@ class _Session:
             self._sampler.start()
             if self._options.ready_fd is not None:
                 os.write(self._options.ready_fd, b"ready\n")
-            stopper.start(self._options.command)
+            stopper.start()
             self._explainer.write_fixed(self._loaded, self._symbols)
             Thread(target=recover_siblings, args=(self._store.path.parent,), daemon=True).start()
             self._loop(stopper)
@@ -230,6 +240,4 @@ class _Session:
             self._live.flush(end=True)
         self._status.clear()
         self._store.close(reason)
-        if not self._store.gone:
-            self._ownership.hand_over(self._options.output)
         self._feed.close()

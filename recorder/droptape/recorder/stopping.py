@@ -7,11 +7,11 @@ import select
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Sequence
 from types import FrameType, TracebackType
 
+from .command import HeldCommand
 from .options import UsageError
 
 _KILL_AFTER_S = 5.0
@@ -36,7 +36,7 @@ class Stopper:
         self.reason = ""
         self._duration = duration_s
         self._end: float | None = None
-        self._command: subprocess.Popen[bytes] | None = None
+        self._command: HeldCommand | None = None
         self._previous: dict[int, object] = {}
         self._reader, self._writer = socket.socketpair()
 
@@ -58,6 +58,8 @@ class Stopper:
         signal.set_wakeup_fd(self._old_wakeup)
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        if self._command is not None:
+            self._command.cancel()
         self._reader.close()
         self._writer.close()
 
@@ -66,17 +68,19 @@ class Stopper:
             self._command.send_signal(number)
         self.reason = self.reason or signal.Signals(number).name
         if number == signal.SIGTERM and self._command:
-            self._command.terminate()
+            self._command.send_signal(signal.SIGTERM)
 
-    def start(self, command: Sequence[str]) -> None:
-        """The probes are live: start the clock, and `command` if there is one."""
+    def prepare(self, command: Sequence[str]) -> None:
+        """Make the process of `command`, if there is one, with the privileges of this moment."""
+        if command:
+            self._command = HeldCommand(command)
+
+    def start(self) -> None:
+        """The probes are live: start the clock, and the command if there is one."""
         if self._duration is not None:
             self._end = time.monotonic() + self._duration
-        if command:
-            try:
-                self._command = subprocess.Popen(command)
-            except OSError as exc:
-                raise UsageError(f"cannot run {command[0]!r}: {exc.strerror}") from exc
+        if self._command is not None:
+            self._command.start()
 
     def wait(self, seconds: float) -> None:
         """Wait at most `seconds`, less when a signal comes or the end is near."""
@@ -96,10 +100,7 @@ class Stopper:
         """Wait for the command, if there is one; return the code to exit with."""
         if self._command is None:
             return 0
-        if self.reason == "SIGTERM":
-            try:
-                self._command.wait(_KILL_AFTER_S)
-            except subprocess.TimeoutExpired:
-                self._command.kill()
-        code = self._command.wait()
+        if self.reason == "SIGTERM" and self._command.wait(_KILL_AFTER_S) is None:
+            self._command.send_signal(signal.SIGKILL)
+        code = self._command.wait(None) or 0
         return 128 - code if code < 0 else code

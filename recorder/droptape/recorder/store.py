@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +114,7 @@ class Store:
         rotate_seconds: float = ROTATE_SECONDS,
         memory_bytes: int = MEMORY_BYTES,
         disk_budget: int | None = None,
+        made: Callable[[Path], None] = lambda path: None,
     ) -> Store:
         """Make the folder of a recording, lock it, and write its first manifest.
 
@@ -126,6 +127,7 @@ class Store:
             rotate_seconds: age of a journal that makes `tick` seal it.
             memory_bytes: what is kept in memory while the disk is full, compressed.
             disk_budget: remove the oldest segments to stay below so many bytes.
+            made: called with the new, empty folder, before there is a second thread.
 
         Raises:
             StoreError: the folder cannot be made; nothing is left of it.
@@ -138,6 +140,7 @@ class Store:
         manifest.tables = dict(tables)
         ledger = Ledger(path, manifest)
         try:
+            made(path)
             lock = FolderLock(path)
             ledger.save()
         except OSError as exc:

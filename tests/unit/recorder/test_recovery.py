@@ -243,6 +243,15 @@ def test_siblings_of_a_new_recording_are_recovered(tmp_path: Path) -> None:
     store.close("test")
 
 
+def test_the_recordings_of_others_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = crashed(tmp_path / "old")
+    monkeypatch.setattr("droptape.recorder.recovery.os.geteuid", lambda: os.getuid() + 1)
+    assert recover_siblings(tmp_path) == ([], [])
+    assert journal.exists()
+
+
 def test_no_recording_no_recovery(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="not a recording"):
         recover(tmp_path)

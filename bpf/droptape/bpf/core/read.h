@@ -10,6 +10,15 @@
 /* The helpers that read kernel memory are for programs under a GPL-compatible licence. */
 #define BPF_LICENSE GPL
 
+/*
+ * bcc looks for bpf_probe_read_kernel in the kernel's symbols, does not look without the user id 0,
+ * and then calls bpf_probe_read in its place, which a program of a control group may not call.
+ */
+static long (*read_kernel)(void *to, __u32 size, const void *from) =
+    (void *)BPF_FUNC_probe_read_kernel;
+#undef bpf_probe_read_kernel
+#define bpf_probe_read_kernel read_kernel
+
 #define HAS(type, member) HAS_##type##__##member
 #define OFFSET(type, member) OFFSET_##type##__##member
 #define ADDRESS_OF(ptr, type, member) ((__u64)(ptr) + OFFSET(type, member))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -24,6 +24,13 @@ from .settings import SettingsReader
 
 _PERIOD_S = 1.0
 _PATIENCE_S = 5.0
+_SET_NAME = 15  # include/uapi/linux/prctl.h
+_libc = ctypes.CDLL(None)
+
+
+def _name_thread(name: str) -> None:
+    """Set what `top -H` shows; Python names its threads for itself only."""
+    _libc.prctl(_SET_NAME, name.encode(), 0, 0, 0)
 
 
 class Sampler:
@@ -85,8 +92,7 @@ class Sampler:
             self._thread.join(_PATIENCE_S)
 
     def _run(self) -> None:
-        # What `top -H` shows; Python names its threads for itself only.
-        Path("/proc/thread-self/comm").write_text("sampler")
+        _name_thread("sampler")
         spaces = Namespaces()
         counters, settings = CounterReader(spaces), SettingsReader(spaces)
         try:

@@ -1,0 +1,90 @@
+"""The command that a recording is made for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .lean import environment
+
+_POLL_S = 0.02
+
+
+class HeldCommand:
+    """A process that is made at once and becomes the command later.
+
+    The recorder gives up its privileges before the probes are announced; the command is to have
+    those that it was called with.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """Make the process; it does nothing yet, and ends when this process does.
+
+        Args:
+            command: the program, looked up in PATH, and its arguments.
+        """
+        reader, self._writer = os.pipe()
+        # Nothing here may be written twice.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        self._status: int | None = None
+        if self.pid == 0:
+            _wait_and_run(reader, self._writer, command)
+        os.close(reader)
+
+    def start(self) -> None:
+        """Let it become the command."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._writer, b".")
+        os.close(self._writer)
+        self._writer = -1
+
+    def cancel(self) -> None:
+        """End it if it was not started."""
+        if self._writer >= 0:
+            os.close(self._writer)
+            self._writer = -1
+            self.wait(None)
+
+    def poll(self) -> int | None:
+        """Return how it ended, None while it runs: its code, or minus the signal."""
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._status = os.waitstatus_to_exitcode(status)
+        return self._status
+
+    def wait(self, seconds: float | None) -> int | None:
+        """Wait for its end, at most `seconds`; return as `poll` does."""
+        end = None if seconds is None else time.monotonic() + seconds
+        while (status := self.poll()) is None and (end is None or time.monotonic() < end):
+            time.sleep(_POLL_S)
+        return status
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to it, if it still runs."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
+def _wait_and_run(reader: int, writer: int, command: Sequence[str]) -> NoReturn:
+    try:
+        os.close(writer)
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        # Python ignores these, and what is ignored stays so in a program that is run.
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        if os.read(reader, 1):
+            os.execvpe(command[0], list(command), environment())
+    except OSError as exc:
+        os.write(2, f"droptape-record: cannot run {command[0]!r}: {exc.strerror}\n".encode())
+    os._exit(127)

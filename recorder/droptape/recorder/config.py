@@ -1,0 +1,58 @@
+"""`--config`: options from a file, for a service."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from .options import UsageError
+
+_ON, _OFF = ("yes", "true", "on"), ("no", "false", "off")
+_NOT_HERE = ("config", "check", "mark", "print-completion", "version", "help")
+
+
+def arguments(path: Path, parser: argparse.ArgumentParser) -> list[str]:
+    """Return the options in `path` as arguments of a command line.
+
+    A line is ``name = value``, where the name is that of an option without its dashes; for one
+    without a value it is yes or no. Empty lines and those that begin with # say nothing.
+
+    Args:
+        path: the file.
+        parser: knows the options.
+
+    Raises:
+        UsageError: the file cannot be read, or a line of it is no option.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "it is no text"
+        raise UsageError(f"{path} cannot be read: {reason}") from exc
+    options = {o: action for action in parser._actions for o in action.option_strings}
+    out: list[str] = []
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        name, equals, value = (part.strip() for part in text.partition("="))
+        action = options.get(f"--{name}")
+        if action is None or name in _NOT_HERE or not equals or not value:
+            raise UsageError(f"{path}, line {number}: {text!r} is no option (write: name = value)")
+        if action.nargs != 0:
+            out.append(f"--{name}={value}")
+        elif value.lower() in _ON:
+            out.append(f"--{name}")
+        elif value.lower() not in _OFF:
+            raise UsageError(f"{path}, line {number}: {name} is yes or no, not {value!r}")
+    return out
+
+
+def with_config(argv: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    """Return `argv` with the options of its ``--config`` put before its own, which win."""
+    end = list(argv).index("--") if "--" in argv else len(argv)
+    only = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    only.add_argument("--config", type=Path)
+    found, _ = only.parse_known_args(list(argv[:end]))
+    return [*(arguments(found.config, parser) if found.config else ()), *argv]

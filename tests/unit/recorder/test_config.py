@@ -1,0 +1,79 @@
+"""Options from a file, and the unit that uses them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from droptape.recorder.cli import _options, parser
+from droptape.recorder.config import with_config
+from droptape.recorder.options import Options, UsageError
+
+SHIPPED = Path(__file__).parents[3] / "recorder"
+
+
+def read(*argv: str) -> Options:
+    known = parser()
+    return _options(known.parse_args(with_config(argv, known)))
+
+
+def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "record.conf"
+    file.write_text(
+        "# a comment\n\n disk-budget = 2GB\nrotate-every=5m\ninclude-benign = yes\nlive = no\n"
+    )
+    options = read("--config", str(file), "--rotate-every", "90s", "--", "sleep", "1")
+    assert (options.disk_budget, options.rotate_s) == (2 << 30, 90)
+    assert (options.include_benign, options.live) == (True, False)
+    assert options.command == ("sleep", "1")
+    # A command's own --config is none of ours.
+    assert read("--", "prog", "--config", "/nowhere").command == ("prog", "--config", "/nowhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nonsense = 1", r"record\.conf, line 1: 'nonsense = 1' is no option"),
+        ("\nlive", r"line 2: 'live' is no option"),
+        ("live = perhaps", r"line 1: live is yes or no, not 'perhaps'"),
+        ("mark = a", "is no option"),
+        ("disk-budget = 1MB", "too small"),
+    ],
+)
+def test_mistakes_in_the_file_are_told(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "record.conf").write_text(text)
+    with pytest.raises(UsageError, match=says):
+        read("--config", str(tmp_path / "record.conf"))
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        read("--config", str(tmp_path / "none"))
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="no text"):
+        read("--config", str(tmp_path / "binary"))
+
+
+def test_the_shipped_file_is_well_formed() -> None:
+    assert read("--config", str(SHIPPED / "record.conf")).disk_budget == 2 << 30
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
+def test_the_unit_is_well_formed_and_tight(tmp_path: Path) -> None:
+    program = str(Path(sys.executable).parent / "droptape-record")
+    unit = tmp_path / "droptape-record.service"
+    text = (SHIPPED / unit.name).read_text()
+    unit.write_text(text.replace("/usr/bin/droptape-record", program))
+
+    def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["systemd-analyze", *arguments, str(unit)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    verified = analyze("verify", "--man=no", "--recursive-errors=no")
+    assert (verified.returncode, verified.stderr) == (0, "")
+    security = analyze("security", "--offline=yes", "--no-pager", "--threshold=45")
+    assert security.returncode == 0, security.stdout.splitlines()[-1]
