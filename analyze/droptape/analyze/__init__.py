@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from .causes import Correlation
 from .comparison import Change, Diff, diff
+from .dataset.archive import Archived, archive
 from .diagnosis import Diagnosis
 from .errors import DroptapeError, FormatError, QueryError, QueryTimeoutError, RecordingError
 from .export import Export, ExportFormat
@@ -24,6 +25,7 @@ from .times import Mark
 from .verify import Verification
 
 __all__ = [
+    "Archived",
     "Change",
     "Correlation",
     "Diagnosis",
@@ -44,6 +46,7 @@ __all__ = [
     "Summary",
     "TableInfo",
     "Verification",
+    "archive",
     "diff",
     "import_file",
     "open_recording",

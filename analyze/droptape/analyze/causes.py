@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import duckdb
 import pyarrow as pa
 
 from droptape.format.types import ViewColumn
@@ -112,11 +111,20 @@ class Correlation:
         return {"verdict": self.verdict, **asdict(self)}
 
 
-def create(connection: duckdb.DuckDBPyConnection, views: Mapping[str, View]) -> View | None:
-    """Create the view in ``main`` and ``raw``; None when there are no retransmits."""
+def create(
+    execute: Callable[[str], object], views: Mapping[str, View], address_type: str
+) -> View | None:
+    """Create the view in ``main`` and ``raw``; None when there are no retransmits.
+
+    Args:
+        execute: runs a CREATE VIEW.
+        views: the views of the tables.
+        address_type: the SQL type of addresses in ``raw``.
+    """
     if "retransmits" not in views:
         return None
-    drops = f"({empty(_NO_DROPS)})".replace('AS "ts_ns"', "AS ts_ns, NULL::TIMESTAMP_NS AS ts")
+    none = empty(_NO_DROPS).replace("NULL::BLOB", f"NULL::{address_type}")
+    drops = f"({none})".replace('AS "ts_ns"', "AS ts_ns, NULL::TIMESTAMP_NS AS ts")
     for schema, address in (("raw", ""), ("main", "addr_text")):
         sql = load(
             "retransmit_causes",
@@ -124,7 +132,7 @@ def create(connection: duckdb.DuckDBPyConnection, views: Mapping[str, View]) -> 
             drops="raw.drops" if "drops" in views else drops,
             address=address,
         )
-        connection.execute(f"CREATE VIEW {schema}.{name(NAME)} AS {sql}")
+        execute(f"CREATE VIEW {schema}.{name(NAME)} AS {sql}")
     return View(NAME, _DOC, tuple(ViewColumn(n, "", t, doc) for n, t, doc in _COLUMNS), None)
 
 

@@ -38,14 +38,16 @@ class Client:
         memory_limit: str | None = None,
         start: str | None = None,
         end: str | None = None,
+        hosts: Iterable[str] = (),
     ) -> None:
         """Start it; RecordingError when nothing can be opened, or a time is none.
 
         Args:
-            paths: folders of recordings, or globs.
+            paths: folders of recordings, or globs; or a dataset.
             memory_limit: before spilling to disk, such as ``2GB``.
             start: only from this time on, as in `Recording.between`.
             end: only before this time.
+            hosts: of a dataset, only these.
         """
         self._timed_out = False
         self._temp = tempfile.TemporaryDirectory(prefix="droptape-query-")
@@ -63,6 +65,7 @@ class Client:
             "file_limit": _FILE_LIMIT,
             "start": start,
             "end": end,
+            "hosts": list(hosts),
         }
         try:
             self._send(setup)

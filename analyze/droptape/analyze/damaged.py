@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 
 from .source import Problem, Source, StoredTable
-from .verify.files import unreadable
+from .verify.files import pages
 
 _NOT_THE_FILES = (
     duckdb.ParserException,
@@ -58,6 +58,6 @@ def _search(sources: Sequence[Source]) -> Iterator[tuple[StoredTable, Problem]]:
 
 def _why(path: Path) -> str:
     try:
-        return unreadable(path)
+        return pages(path)
     except FileNotFoundError:
         return ""

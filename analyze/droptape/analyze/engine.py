@@ -13,7 +13,7 @@ _MIB = 1 << 20
 
 
 def connect(
-    files: Iterable[Path],
+    files: Iterable[str],
     temp: Path,
     *,
     memory_limit: str | None = None,
@@ -48,7 +48,7 @@ def connect(
     connection.execute("SET parquet_metadata_cache = true")
     with suppress(duckdb.InvalidInputException):  # in Jupyter without ipywidgets there is none
         connection.execute("SET enable_progress_bar = false")
-    connection.execute("SET allowed_paths = " + sql_list(str(path) for path in files))
+    connection.execute("SET allowed_paths = " + sql_list(files))
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection

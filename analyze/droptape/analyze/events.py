@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import duckdb
+from collections.abc import Callable, Mapping, Sequence
 
 from droptape.format.types import ViewColumn
 
@@ -75,23 +73,37 @@ def port(columns: frozenset[str]) -> str:
     )
 
 
-def create(connection: duckdb.DuckDBPyConnection, views: Mapping[str, View]) -> View:
-    """Create the view in ``main`` and ``raw``; return its description."""
+def create(
+    execute: Callable[[str], object],
+    views: Mapping[str, View],
+    address: str,
+    more: Sequence[ViewColumn] = (),
+) -> View:
+    """Create the view in ``main`` and ``raw``; return its description.
+
+    Args:
+        execute: runs a CREATE VIEW.
+        views: the views of the tables.
+        address: the SQL type of addresses in ``raw``.
+        more: columns that all tables have, besides those of a recording.
+    """
     for schema in ("raw", "main"):
+        kind = address if schema == "raw" else "VARCHAR"
         parts = [
-            _select(schema, view)
+            _select(schema, view, kind, more)
             for view in views.values()
             if view.table is not None and view.table.role == "events"
         ]
-        connection.execute(f"CREATE VIEW {schema}.{NAME} AS {' UNION ALL '.join(parts) or _none()}")
+        query = " UNION ALL ".join(parts) or _none(more)
+        execute(f"CREATE VIEW {schema}.{NAME} AS {query}")
     docs = {c.name: c.doc for v in views.values() for c in v.columns}
     shared = tuple(ViewColumn(n, "", t, docs.get(n, "")) for n, t in _SHARED)
     first, rest = shared[:2], shared[2:]
     doc = "All events of all kinds, with the columns that they share."
-    return View(NAME, doc, (*first, *_OWN, *rest, RECORDING), None)
+    return View(NAME, doc, (*first, *_OWN, *rest, RECORDING, *more), None)
 
 
-def _select(schema: str, view: View) -> str:
+def _select(schema: str, view: View, address: str, more: Sequence[ViewColumn]) -> str:
     columns = frozenset(c.name for c in view.columns)
     cause = view.table.cause if view.table is not None else ""
     own = (
@@ -100,22 +112,22 @@ def _select(schema: str, view: View) -> str:
         f"({amount(columns)})::BIGINT AS amount",
         f"{port(columns)} AS port",
     )
-    shared = [_column(schema, n, t, n in columns) for n, t in _SHARED]
-    picked = ", ".join((*shared[:2], *own, *shared[2:], "recording"))
+    types = {"saddr": address, "daddr": address}
+    shared = [_column(n, types.get(n, t), n in columns) for n, t in _SHARED]
+    last = [name(column.name) for column in (RECORDING, *more)]
+    picked = ", ".join((*shared[:2], *own, *shared[2:], *last))
     return f"SELECT {picked} FROM {schema}.{name(view.name)}"
 
 
-def _column(schema: str, column: str, sql_type: str, present: bool) -> str:
+def _column(column: str, sql_type: str, present: bool) -> str:
     if present:
         return name(column)
     if column == "benign":
         return "false AS benign"
-    if schema == "raw" and column in ("saddr", "daddr"):
-        sql_type = "BLOB"
     return f"NULL::{sql_type} AS {name(column)}"
 
 
-def _none() -> str:
-    own = ", ".join(f"NULL::{c.type} AS {c.name}" for c in (*_OWN, RECORDING))
+def _none(more: Sequence[ViewColumn]) -> str:
+    own = ", ".join(f"NULL::{c.type} AS {name(c.name)}" for c in (*_OWN, RECORDING, *more))
     shared = ", ".join(f"NULL::{t} AS {name(n)}" for n, t in _SHARED)
     return f"SELECT {shared}, {own} WHERE false"

@@ -10,6 +10,7 @@ from pathlib import Path
 from droptape.format.layout import is_recording
 
 from .bundle.container import is_bundle
+from .dataset.layout import is_dataset
 from .errors import RecordingError
 
 
@@ -32,7 +33,7 @@ def _expand(pattern: str) -> list[Path]:
     path = Path(pattern).expanduser()
     if path.exists():
         inside = _recordings_in(path)
-        if inside and not is_recording(path):
+        if inside and not is_recording(path) and not is_dataset(path):
             raise RecordingError(
                 f"{path} is not a recording but holds {len(inside)}, such as {inside[0]}: "
                 f"name one of them, or all with '{path}/*'"

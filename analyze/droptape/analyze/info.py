@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from droptape.format.manifest import Host, Probe, Removed
 
-from .engine import literal, name
 from .source import Source, State
 from .times import Window
 
@@ -103,7 +103,7 @@ class Info:
     @property
     def seconds(self) -> float:
         """The durations of all recordings added."""
-        return sum(recording.seconds for recording in self.recordings)
+        return math.fsum(recording.seconds for recording in self.recordings)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -113,14 +113,14 @@ class Info:
 
 def describe(rec: Recording) -> Info:
     """See `Recording.info`."""
+    ranges = rec.origin.ranges(rec.connection)
     return Info(
-        [_one(rec, index, source) for index, source in enumerate(rec.sources)],
+        [_one(rec, source, ranges.get(source.name, {})) for source in rec.sources],
         [str(problem) for problem in rec.problems],
     )
 
 
-def _one(rec: Recording, index: int, source: Source) -> RecordingInfo:
-    ranges = _time_ranges(rec, index, source)
+def _one(rec: Recording, source: Source, ranges: dict[str, tuple[int, int]]) -> RecordingInfo:
     tables = [
         TableInfo(
             table,
@@ -186,16 +186,3 @@ def completeness(source: Source) -> str:
         "unknown": "unknown: recording.json is missing or damaged",
     }
     return texts[source.state] + (f"; {journals}" if journals else "")
-
-
-def _time_ranges(rec: Recording, index: int, source: Source) -> dict[str, tuple[int, int]]:
-    parts = [
-        f"SELECT {literal(table)} AS name, min(ts_ns) AS first, max(ts_ns) AS last "
-        f"FROM r{index}.{name(table)}"
-        for table, stored in source.tables.items()
-        if stored.rows and "ts_ns" in stored.table.arrow_schema.names
-    ]
-    if not parts:
-        return {}
-    rows = rec.connection.sql(" UNION ALL ".join(parts)).fetchall()
-    return {row[0]: (row[1], row[2]) for row in rows if row[1] is not None}

@@ -44,7 +44,7 @@ def marks_of(rec: Recording) -> list[Mark]:
     window = rec.window or Window()
     return [
         mark
-        for mark in read_marks(rec.sources)
+        for mark in rec.origin.marks()
         if (window.start is None or mark.ts_ns >= window.start)
         and (window.end is None or mark.ts_ns < window.end)
     ]

@@ -66,9 +66,10 @@ _HELP = "\\tables  list tables\n\\d TABLE  its columns\n\\q       leave\nA query
 class Prompt:
     """An interactive session; a query that is stopped costs the worker, which is started again."""
 
-    def __init__(self, paths: list[str]) -> None:
+    def __init__(self, paths: list[str], hosts: list[str] | None = None) -> None:
         self._paths = paths
-        self._client = Client(paths)
+        self._hosts = hosts or []
+        self._client = Client(paths, hosts=self._hosts)
         self._words = self._completions()
         self._history = self._readline()
 
@@ -113,7 +114,7 @@ class Prompt:
         except KeyboardInterrupt:
             print("stopped")
             self._client.close()
-            self._client = Client(self._paths)
+            self._client = Client(self._paths, hosts=self._hosts)
 
     def _command(self, line: str) -> None:
         word, _, rest = line.partition(" ")

@@ -9,19 +9,22 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, TypedDict
 
 import duckdb
 
-from . import causes, damaged, engine, events, times, views
+from . import causes, damaged, engine, times
 from .bundle.container import is_bundle
 from .causes import Correlation
+from .dataset.opening import dataset_store
+from .dataset.origin import open_dataset
 from .diagnosis import Diagnosis, diagnose, load_rules
 from .errors import QueryError, RecordingError
 from .export import MAX_EVENTS, Export, ExportFormat, export
 from .find import find, short_names
 from .info import Info, describe
-from .marks import landmarks, marks_of
+from .marks import marks_of
+from .origin import Folders, Origin
 from .output import destination
 from .source import Problem, Source, load
 from .statements import checked, explained
@@ -33,6 +36,14 @@ from .top import top
 from .verify import Verification, verify
 
 Params = Sequence[Any] | Mapping[str, Any]
+
+
+class _Settings(TypedDict):
+    memory_limit: str | None
+    threads: int | None
+    temp_folder: str | os.PathLike[str] | None
+
+
 When = str | int | None
 """A time as users write it (`Recording.between`), ns since 1970 (UTC), or None for no bound."""
 
@@ -44,6 +55,7 @@ class Recording:
     ``.to_arrow_table()``, ``.pl()``). Use it as a context manager, or call `close`.
 
     Attributes:
+        origin: where it all comes from: folders, or a dataset.
         sources: what was found on disk, one for each recording.
         views: the tables and their columns, by name.
         problems: files that could not be read, and why.
@@ -52,27 +64,28 @@ class Recording:
 
     def __init__(
         self,
-        sources: Iterable[Source],
-        problems: Iterable[Problem] = (),
+        origin: Origin,
         *,
         memory_limit: str | None = None,
         threads: int | None = None,
         temp_folder: str | os.PathLike[str] | None = None,
         window: Window | None = None,
     ) -> None:
-        self.sources = list(sources)
+        self.origin = origin
+        self.sources = origin.sources
         self.window = window
-        self._settings: dict[str, Any] = {"memory_limit": memory_limit, "threads": threads}
-        self._temp_folder = temp_folder
+        self.problems = origin.problems
+        self._settings: _Settings = {
+            "memory_limit": memory_limit, "threads": threads, "temp_folder": temp_folder,
+        }  # fmt: skip
         self._parts: dict[Window, Recording] = {}
         self._kept = contextlib.ExitStack()
-        self.problems = [*problems, *(p for source in self.sources for p in source.problems)]
         self._temp = tempfile.TemporaryDirectory(prefix="droptape-", dir=temp_folder)
         try:
             try:
                 self._connect()
             except duckdb.Error:
-                left_out = damaged.leave_out(self.sources)
+                left_out = origin.leave_out()
                 if not left_out:
                     raise
                 self.problems += left_out
@@ -80,21 +93,13 @@ class Recording:
         except duckdb.Error as exc:
             self._temp.cleanup()
             raise explained(exc) from exc
-        for source in self.sources:
-            for stored in source.tables.values():
-                stored.release()
 
     def _connect(self) -> None:
         self._connection = engine.connect(
-            (f for s in self.sources for t in s.tables.values() for f in t.sealed),
-            Path(self._temp.name),
-            **self._settings,
-        )
-        self.views = views.create(self._connection, self.sources, self.window)
-        self.views[events.NAME] = events.create(self._connection, self.views)
-        explained_by = causes.create(self._connection, self.views)
-        if explained_by is not None:
-            self.views[causes.NAME] = explained_by
+            self.origin.files(), Path(self._temp.name),
+            memory_limit=self._settings["memory_limit"], threads=self._settings["threads"],
+        )  # fmt: skip
+        self.views = self.origin.create(self._connection, self.window)
 
     # --- asking -------------------------------------------------------------------------------
 
@@ -163,18 +168,20 @@ class Recording:
         Raises:
             QueryError: one is no time, or the second is not after the first.
         """
-        window = times.window(start, end, landmarks(self.sources))
+        window = times.window(start, end, self.origin.landmarks())
         if window is None:
             return self
         if window not in self._parts:
-            # The rows of journals are not kept, so the folders are read again.
-            again = [load(source.path, source.name) for source in self.sources]
-            self._parts[window] = Recording(
-                again, temp_folder=self._temp_folder, window=window,
-                memory_limit=cast("str | None", self._settings["memory_limit"]),
-                threads=cast("int | None", self._settings["threads"]),
-            )  # fmt: skip
+            again = self.origin.again(window)
+            self._parts[window] = Recording(again, window=window, **self._settings)
         return self._parts[window]
+
+    def part(self, source: Source) -> Recording:
+        """Return what is cheapest to ask about one of `sources`; close it unless it is this one."""
+        origin = self.origin.part(source)
+        if origin is None:
+            return self
+        return Recording(origin, window=self.window, **self._settings)
 
     def top(
         self,
@@ -263,16 +270,25 @@ class Recording:
         """
         return symbolize(self, addresses)
 
-    def diagnose(self, rules: Iterable[str | os.PathLike[str]] = ()) -> Diagnosis:
+    def diagnose(
+        self,
+        rules: Iterable[str | os.PathLike[str]] = (),
+        *,
+        start: When = None,
+        end: When = None,
+    ) -> Diagnosis:
         """Say what is wrong: findings with evidence, meaning, remedy and proof.
 
         Args:
             rules: folders with rules of your own (docs/DIAGNOSE.md), beside those of droptape.
+            start: only from this time on, as in `between`.
+            end: only before this time.
 
         Raises:
             RuleError: a rule is not well formed.
         """
-        return diagnose(self, load_rules(Path(folder) for folder in rules))
+        part = self.between(start, end)
+        return diagnose(part, load_rules(Path(folder) for folder in rules))
 
     def verify(self) -> Verification:
         """Check the files against their checksums, and the events against the kernel's counters.
@@ -363,6 +379,8 @@ class Recording:
         """
         from .bundle.make import make
 
+        if not isinstance(self.origin, Folders):
+            raise RecordingError("a bundle is made of a recording, not of a dataset")
         make(
             self, Path(path), start=start, end=end, max_size=max_size, redact=redact,
             key=None if key is None else Path(key), reopen=open_recording,
@@ -435,17 +453,19 @@ def open_recording(
     temp_folder: str | os.PathLike[str] | None = None,
     start: When = None,
     end: When = None,
+    hosts: Sequence[str] = (),
 ) -> Recording:
     """Open recordings for asking.
 
     Args:
-        paths: folders of recordings, bundles, or globs of them.
+        paths: folders of recordings, bundles, or globs of them; or one dataset (`archive`).
         memory_limit: what queries may use before they spill to disk, such as ``2GB``; half of the
             memory when None.
         threads: processors to use; all when None.
         temp_folder: where a private folder for spilled data is made; the system's when None.
         start: only from this time on, as in `Recording.between`.
         end: only before this time.
+        hosts: of a dataset, only these: names or globs.
 
     Returns:
         A recording whose `problems` name the files that could not be read.
@@ -454,6 +474,15 @@ def open_recording(
         RecordingError: a path is no recording, or nothing can be read.
         QueryError: `start` or `end` is no time.
     """
+    settings: _Settings = {
+        "memory_limit": memory_limit, "threads": threads, "temp_folder": temp_folder,
+    }  # fmt: skip
+    store = dataset_store(paths)
+    if store is not None:
+        dataset, window = open_dataset(store, hosts, start, end)
+        return Recording(dataset, window=window, **settings)
+    if hosts:
+        raise QueryError("hosts are of a dataset: droptape archive makes one")
     found = find(paths)
     with contextlib.ExitStack() as stack:
         unpacked: Path | None = None
@@ -461,11 +490,9 @@ def open_recording(
             folder = tempfile.TemporaryDirectory(prefix="droptape-bundle-", dir=temp_folder)
             unpacked = Path(stack.enter_context(folder))
         sources, problems = _load_all(found, unpacked)
-        window = times.window(start, end, landmarks(sources))
-        recording = Recording(
-            sources, problems, memory_limit=memory_limit, threads=threads, temp_folder=temp_folder,
-            window=window,
-        )  # fmt: skip
+        origin = Folders(sources, problems)
+        window = times.window(start, end, origin.landmarks())
+        recording = Recording(origin, window=window, **settings)
         recording.keep(stack.pop_all())
         return recording
 

@@ -59,12 +59,19 @@ def die_with_parent() -> None:
         _libc().prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(_SIGKILL), 0, 0, 0)
 
 
-def restrict(readable: Iterable[Path], writable: Path) -> bool:
+def network_files() -> list[Path]:
+    """Return what reading from S3-compatible storage needs: names of hosts, keys, certificates."""
+    names = ("hosts", "resolv.conf", "nsswitch.conf", "host.conf", "gai.conf", "ssl", "pki")
+    return [*(Path("/etc") / name for name in names), Path.home() / ".aws", Path("/run/systemd")]
+
+
+def restrict(readable: Iterable[Path], writable: Path, *, network: bool = False) -> bool:
     """Confine this process and what it starts, for good.
 
     Args:
         readable: files and folders it may read, besides Python and the system's libraries.
         writable: the one folder it may write in.
+        network: whether it may use the network.
 
     Returns:
         Whether the kernel enforces it.
@@ -78,7 +85,7 @@ def restrict(readable: Iterable[Path], writable: Path) -> bool:
     handled = _ALL_BY_ABI.get(version, _ALL_NEWEST)
     attributes = struct.pack("=Q", handled)
     if version >= 4:
-        attributes += struct.pack("=Q", _NET_ALL)
+        attributes += struct.pack("=Q", 0 if network else _NET_ALL)
     if version >= 6:
         attributes += struct.pack("=Q", _SCOPE_ALL)
     libc = _libc()

@@ -107,13 +107,13 @@ def _all_tables(sources: Iterable[Source]) -> list[str]:
 def _describe(table: str, declared: list[Table]) -> View:
     columns: dict[str, ViewColumn] = {}
     for declaration in declared:
-        for column, view in _named_columns(declaration):
+        for column, view in named_columns(declaration):
             del column
             columns.setdefault(view.name, view)
     return View(table, declared[0].doc, (*columns.values(), RECORDING), declared[0])
 
 
-def _named_columns(table: Table) -> list[tuple[Column, ViewColumn]]:
+def named_columns(table: Table) -> list[tuple[Column, ViewColumn]]:
     """Pair each declared column with its view columns; a name used twice gets a prefix."""
     out: list[tuple[Column, ViewColumn]] = []
     used = {"recording"}
@@ -149,7 +149,7 @@ def _select(
         if column.type.join is not None
     }
     columns: list[str] = []
-    for column, view in _named_columns(table):
+    for column, view in named_columns(table):
         sql = _address(table, column, raw) if column.type is ADDRESS else view.sql
         dictionary = dictionaries.get(column.name)
         if dictionary is not None and dictionary.small:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from droptape.format.schema import Table
 
 from .engine import name
 from .sqlfiles import load
 from .times import Window
 
-_HALF_SECOND = 500_000_000
+HALF_SECOND = 500_000_000
+_FIRST, _LAST = "-9223372036854775807", "9223372036854775807"
+
+
+def is_state(table: Table) -> bool:
+    """Say whether a row of the table holds until the next one of its key."""
+    return table.role == "series" and bool(table.cluster) and "ts_ns" in table.arrow_schema.names
+
+
+def is_timed(table: Table) -> bool:
+    """Say whether rows of the table belong to their time only; dictionaries hold always."""
+    return "ts_ns" in table.arrow_schema.names and table.role != "dictionary"
 
 
 def narrowed(
@@ -26,18 +39,44 @@ def narrowed(
         sets: the same in parts, each readable with pruning by ``ts_ns``.
         window: the span.
     """
-    if window is None or "ts_ns" not in table.arrow_schema.names or table.role == "dictionary":
+    if window is None or not is_timed(table):
         return sets, ""
-    if table.role == "series" and table.cluster:
-        keys = ", ".join(name(column) for column in table.cluster)
-        start = str(window.start) if window.start is not None else "-9223372036854775807"
-        end = str(window.end) if window.end is not None else "9223372036854775807"
-        return [f"({load('window_states', rows=rows, keys=keys, start=start, end=end)})"], ""
+    if is_state(table):
+        return [f"({states(table.arrow_schema.names, table.cluster, rows, window)})"], ""
+    return sets, span(table, window)
+
+
+def states(columns: Iterable[str], keys: Iterable[str], rows: str, window: Window) -> str:
+    """Return the rows of a table of states in `window`, and those that held at its start.
+
+    Args:
+        columns: all stored columns.
+        keys: those that say whose state it is.
+        rows: what has all rows.
+        window: the span.
+    """
+    start = str(window.start) if window.start is not None else _FIRST
+    end = str(window.end) if window.end is not None else _LAST
+    names = list(columns)
+    moved = [f"{start}::BIGINT AS ts_ns" if n == "ts_ns" else name(n) for n in names]
+    return load(
+        "window_states",
+        rows=rows,
+        keys=", ".join(name(key) for key in keys),
+        columns=", ".join(name(n) for n in names),
+        moved=", ".join(moved),
+        start=start,
+        end=end,
+    )
+
+
+def span(table: Table, window: Window) -> str:
+    """Return the WHERE that leaves out the rows outside `window`, or "" when it has no bounds."""
     counted = table.role == "series" and "clock_ns" in table.arrow_schema.names
-    shift = _HALF_SECOND if counted else 0
+    shift = HALF_SECOND if counted else 0
     conditions = []
     if window.start is not None:
         conditions.append(f"t.ts_ns >= {window.start + shift}")
     if window.end is not None:
         conditions.append(f"t.ts_ns < {window.end + shift}")
-    return sets, f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    return f"WHERE {' AND '.join(conditions)}" if conditions else ""

@@ -20,6 +20,7 @@ import pyarrow as pa
 from droptape.format.errors import DroptapeError
 
 from . import sandbox
+from .dataset.store import is_remote
 from .find import find
 from .recording import Recording, open_recording
 
@@ -81,12 +82,14 @@ def main() -> int:
     os.dup2(2, 1)
     setup = json.loads(sys.stdin.readline() or "{}")
     try:
-        paths = find(setup["paths"])
+        remote = any(map(is_remote, setup["paths"]))
+        paths = setup["paths"] if remote else [str(path) for path in find(setup["paths"])]
         _limit_files(int(setup["file_limit"]))
-        confined = sandbox.restrict(paths, Path(setup["temp"]))
+        readable = sandbox.network_files() if remote else map(Path, paths)
+        confined = sandbox.restrict(readable, Path(setup["temp"]), network=remote)
         rec = open_recording(
-            *map(str, paths), memory_limit=setup.get("memory_limit"), temp_folder=setup["temp"],
-            start=setup.get("start"), end=setup.get("end"),
+            *paths, memory_limit=setup.get("memory_limit"), temp_folder=setup["temp"],
+            start=setup.get("start"), end=setup.get("end"), hosts=setup.get("hosts", ()),
         )  # fmt: skip
     except (DroptapeError, OSError) as exc:
         _say(out, error=str(exc))

@@ -22,7 +22,15 @@ from droptape.analyze.recording import Recording, open_recording
 
 Recordings = Annotated[
     list[str],
-    typer.Argument(metavar="REC...", help="Folders of recordings, or globs.", show_default=False),
+    typer.Argument(
+        metavar="REC...", help="Folders of recordings, or globs; or a dataset.", show_default=False
+    ),
+]
+Hosts = Annotated[
+    str | None,
+    typer.Option(
+        "--hosts", metavar="NAMES", help="Of a dataset, only these: names or globs, with commas."
+    ),
 ]
 By = Annotated[str, typer.Option("--by", metavar="COLUMNS")]
 TableOption = Annotated[
@@ -75,21 +83,30 @@ def warn(problems: list[str]) -> None:
 
 @contextmanager
 def opened(
-    paths: list[str], start: str | None = None, end: str | None = None
+    paths: list[str],
+    start: str | None = None,
+    end: str | None = None,
+    hosts: str | None = None,
 ) -> Iterator[Recording]:
     """Open recordings for a command: warn of what cannot be read, make errors readable.
 
     Args:
-        paths: folders of recordings, or globs.
+        paths: folders of recordings, or globs; or a dataset.
         start: what ``--from`` says.
         end: what ``--to`` says.
+        hosts: what ``--hosts`` says.
     """
-    with open_recording(*paths, start=start, end=end) as rec:
+    with open_recording(*paths, start=start, end=end, hosts=names(hosts)) as rec:
         warn([str(problem) for problem in rec.problems])
         try:
             yield rec
         except duckdb.Error as exc:
             raise rec.explain(exc) from exc
+
+
+def names(text: str | None) -> list[str]:
+    """Return the names in an option that takes several, with commas between."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 def deliver(answer: Answer, form: Format, output: Path | None) -> None:

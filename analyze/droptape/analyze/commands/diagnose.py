@@ -12,7 +12,7 @@ import typer
 from droptape.analyze.diagnosis import SEVERITIES, Diagnosis
 from droptape.analyze.render.diagnosis import show
 
-from ._listing import Answer, Recordings, listing, opened
+from ._listing import Answer, From, Hosts, Recordings, To, listing, opened
 
 Least = Enum("Least", {severity: severity for severity in SEVERITIES}, type=str)  # type: ignore[misc]
 
@@ -33,6 +33,9 @@ def diagnose(
         list[Path] | None,
         typer.Option("--rules", metavar="FOLDER", help="Also use the rules in FOLDER."),
     ] = None,
+    start: From = None,
+    end: To = None,
+    hosts: Hosts = None,
 ) -> Answer:
     """Say what is wrong: findings with evidence, what they mean, what to do, how to know it helped.
 
@@ -41,7 +44,7 @@ def diagnose(
 
     Example: [bold]droptape diagnose droptape-web1-20261121T075348Z[/bold]
     """
-    with opened(recordings) as rec:
+    with opened(recordings, start, end, hosts) as rec:
         found = rec.diagnose(rules or ())
     least = min_severity.value if min_severity is not None else None
     if least is not None:

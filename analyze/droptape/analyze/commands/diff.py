@@ -12,7 +12,7 @@ from droptape.analyze.comparison import diff as compare
 from droptape.analyze.errors import QueryError
 from droptape.analyze.render.difference import show
 
-from ._listing import Answer, Benign, From, To, listing, opened
+from ._listing import Answer, Benign, From, Hosts, To, listing, opened
 
 _NUMBERS = ("before", "after")
 
@@ -68,11 +68,18 @@ def diff(
     ] = None,
     start: From = None,
     end: To = None,
+    hosts: Hosts = None,
+    hosts_after: Annotated[
+        str | None,
+        typer.Option("--hosts-after", metavar="NAMES", help="Hosts of AFTER, when it has others."),
+    ] = None,
 ) -> Answer:
     """Say what changed between two recordings: new, worse, gone, better, or the same.
 
     Rates are compared, with what chance allows for. One recording can be compared with itself:
-    droptape diff REC REC --split mark:deploy. Exit code 0, or 1 when --fail-on applies.
+    droptape diff REC REC --split mark:deploy; and hosts of a dataset with others:
+    droptape diff DATA DATA --hosts 'web-*' --hosts-after 'db-*'. Exit code 0, or 1 when --fail-on
+    applies.
 
     Example: [bold]droptape diff before after --by reason,owner --fail-on worse[/bold]
     """
@@ -81,7 +88,11 @@ def diff(
     first, second = (start, end), (start, end)
     if split:
         first, second = (None, split), (split, None)
-    with opened([before], *first) as one, opened([after], *second) as other:
+    groups = (hosts, hosts_after if hosts_after is not None else hosts)
+    with (
+        opened([before], *first, groups[0]) as one,
+        opened([after], *second, groups[1]) as other,
+    ):
         found = compare(
             one, other, by=by, per=per.value, threshold=threshold, confidence=confidence,
             least=least, include_benign=include_benign,

@@ -11,7 +11,7 @@ import typer
 from droptape.analyze.errors import OutputClosed
 from droptape.analyze.export import MAX_EVENTS, ExportFormat
 
-from ._listing import From, Recordings, opened
+from ._listing import From, Hosts, Recordings, opened
 
 
 def export(
@@ -34,6 +34,7 @@ def export(
     until: Annotated[
         str | None, typer.Option("--until", metavar="TIME", help="Only before this time.")
     ] = None,
+    hosts: Hosts = None,
 ) -> None:
     """Write a timeline for Perfetto's UI, or counters for Prometheus.
 
@@ -42,7 +43,7 @@ def export(
 
     Example: [bold]droptape export REC --to perfetto -o timeline.json[/bold]
     """
-    with opened(recordings, start, until) as rec:
+    with opened(recordings, start, until, hosts) as rec:
         try:
             done = rec.export(to, output, max_events=max_events)
             sys.stdout.flush()

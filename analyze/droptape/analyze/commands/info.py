@@ -6,16 +6,16 @@ import pyarrow as pa
 
 from droptape.analyze.render.info import show
 
-from ._listing import Answer, Recordings, listing, opened
+from ._listing import Answer, From, Hosts, Recordings, To, listing, opened
 
 
 @listing
-def info(recordings: Recordings) -> Answer:
+def info(recordings: Recordings, start: From = None, end: To = None, hosts: Hosts = None) -> Answer:
     """Show what was recorded, where, when, by which probes, and how complete it is.
 
     Example: [bold]droptape info droptape-web1-20261121T075348Z[/bold]
     """
-    with opened(recordings) as rec:
+    with opened(recordings, start, end, hosts) as rec:
         found = rec.info()
     rows = [
         {

@@ -11,7 +11,18 @@ from droptape.analyze.client import Client
 from droptape.analyze.output import Format
 from droptape.analyze.render.explain import plan
 
-from ._listing import Answer, FormatOption, From, OutputOption, Recordings, To, deliver, warn
+from ._listing import (
+    Answer,
+    FormatOption,
+    From,
+    Hosts,
+    OutputOption,
+    Recordings,
+    To,
+    deliver,
+    names,
+    warn,
+)
 
 
 def query(
@@ -26,6 +37,7 @@ def query(
     ] = None,
     start: From = None,
     end: To = None,
+    hosts: Hosts = None,
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Memory before spilling to disk, as 2GB.")
     ] = None,
@@ -37,7 +49,8 @@ def query(
     Example: [bold]droptape query REC "SELECT reason, sum(weight) FROM drops GROUP BY ALL"[/bold]
     """
     text = sys.stdin.read() if sql == "-" else sql
-    with Client(recordings, memory_limit=memory, start=start, end=end) as client:
+    chosen = names(hosts)
+    with Client(recordings, memory_limit=memory, start=start, end=end, hosts=chosen) as client:
         warn(client.problems)
         with client.ask(text, timeout) as reader:
             deliver(Answer(reader, plan(reader)), format, output)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._listing import From, Recordings, To, opened
+from ._listing import From, Hosts, Recordings, To, opened
 
 
 def report(
@@ -18,6 +18,7 @@ def report(
     ] = Path("report.html"),
     start: From = None,
     end: To = None,
+    hosts: Hosts = None,
 ) -> None:
     """Write one page for a browser: what is wrong, when, who, where, and how sure that is.
 
@@ -25,5 +26,5 @@ def report(
 
     Example: [bold]droptape report REC -o report.html[/bold]
     """
-    with opened(recordings, start, end) as rec:
+    with opened(recordings, start, end, hosts) as rec:
         rec.report(output)

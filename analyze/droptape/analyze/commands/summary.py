@@ -6,18 +6,20 @@ import pyarrow as pa
 
 from droptape.analyze.render.summary import show
 
-from ._listing import Answer, From, Recordings, To, listing, opened
+from ._listing import Answer, From, Hosts, Recordings, To, listing, opened
 
 
 @listing
-def summary(recordings: Recordings, start: From = None, end: To = None) -> Answer:
+def summary(
+    recordings: Recordings, start: From = None, end: To = None, hosts: Hosts = None
+) -> Answer:
     """Show the answer in one screen: what happened, why, to whom, since when, what is lost.
 
     The formats csv, ndjson, markdown and parquet hold the causes; json holds everything.
 
     Example: [bold]droptape summary droptape-web1-20261121T075348Z --from mark:deploy[/bold]
     """
-    with opened(recordings, start, end) as rec:
+    with opened(recordings, start, end, hosts) as rec:
         found = rec.summary()
     schema = pa.schema(
         [(n, pa.string()) for n in ("kind", "cause", "function")]

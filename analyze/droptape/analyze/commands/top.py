@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ._listing import Answer, Benign, From, Recordings, TableOption, To, listing, opened
+from ._listing import Answer, Benign, From, Hosts, Recordings, TableOption, To, listing, opened
 
 
 @listing
@@ -26,11 +26,12 @@ def top(
     include_benign: Benign = False,
     start: From = None,
     end: To = None,
+    hosts: Hosts = None,
 ) -> Answer:
     """Count events by columns, most frequent first.
 
     Example: [bold]droptape top REC --by owner,port --limit 5[/bold]
     """
-    with opened(recordings, start, end) as rec:
+    with opened(recordings, start, end, hosts) as rec:
         relation = rec.top(by, table=table, limit=limit, include_benign=include_benign)
         return Answer(relation.to_arrow_table())

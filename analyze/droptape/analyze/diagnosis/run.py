@@ -43,11 +43,16 @@ def diagnose(rec: Recording, rules: Iterable[Rule]) -> Diagnosis:
     rules = list(rules)
     covered = [reason for rule in rules for reason in rule.covers]
     for source, one in zip(rec.sources, info.recordings, strict=True):
-        asking = _Asking(rec, source, one, covered)
-        for rule in rules:
-            found, status, why = asking.check(rule)
-            findings += found
-            checks.append(Check(rule.id, rule.title, source.name, status, rule.healthy, why))
+        part = rec.part(source)
+        try:
+            asking = _Asking(part, source, one, covered)
+            for rule in rules:
+                found, status, why = asking.check(rule)
+                findings += found
+                checks.append(Check(rule.id, rule.title, source.name, status, rule.healthy, why))
+        finally:
+            if part is not rec:
+                part.close()
     findings.sort(key=lambda f: (SEVERITIES.index(f.severity), -f.events, f.id, f.title))
     return Diagnosis(info, findings, checks)
 
@@ -162,7 +167,7 @@ class _Asking:
                 f"WHERE recording = {source}"
             )
         # Of a kind of event that was not recorded only the columns that all have are known.
-        return _nothing(TABLES.get(table, Table(table, "", COMMON)))
+        return _nothing(TABLES.get(table, Table(table, "", COMMON)), self.rec.origin.address)
 
     def _finding(self, rule: Rule, row: Mapping[str, Any], notes: tuple[str, ...]) -> Finding:
         if row["severity"] not in SEVERITIES:
@@ -236,9 +241,9 @@ def _with_nulls(sql: str) -> str:
     return sql.replace("= NULL", "IS NULL")
 
 
-def _nothing(table: Table) -> str:
+def _nothing(table: Table, address: str) -> str:
     columns = [
-        f"NULL::{'BLOB' if column.type is ADDRESS else view.type} AS "
+        f"NULL::{address if column.type is ADDRESS else view.type} AS "
         f"{name(view.name.format(name=column.name))}"
         for column in table
         for view in column.type.view

@@ -9,12 +9,19 @@ WITH by_cause AS (
     FROM raw.events
     WHERE benign IS NOT TRUE
     GROUP BY owner_comm, owner_pid, port, container, kind, cause
+),
+ranked AS (
+    SELECT *, row_number() OVER (
+        PARTITION BY owner_comm, owner_pid, port, container
+        ORDER BY amount DESC, kind, cause NULLS LAST
+    ) AS place
+    FROM by_cause
 )
 SELECT owner_comm AS owner, owner_pid AS pid, port, container, sum(amount)::BIGINT AS events,
     string_agg(DISTINCT kind, ', ' ORDER BY kind) AS kinds,
-    arg_max(cause, amount) AS cause,
+    max(CASE WHEN place = 1 THEN cause END) AS cause,
     min(since_ns) AS since_ns, max(until_ns) AS until_ns, count(*) OVER () AS found
-FROM by_cause
+FROM ranked
 GROUP BY owner_comm, owner_pid, port, container
 ORDER BY events DESC, owner NULLS LAST, pid NULLS LAST, port NULLS LAST, container NULLS LAST
 LIMIT {limit}

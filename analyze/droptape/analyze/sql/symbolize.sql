@@ -1,5 +1,5 @@
 -- Kernel code addresses with their functions.
--- {named}: a query with recording, location (signed 64 bits), function, offset, module.
+-- {named}: a query with recording, location (hexadecimal), function, offset, module.
 -- Columns: recording, location (hexadecimal), function, offset (bytes), module, events (exact
 -- totals reported from there, benign ones included).
 WITH counted AS (
@@ -7,9 +7,9 @@ WITH counted AS (
     FROM {totals}
     GROUP BY recording, location
 )
-SELECT n.recording, '0x' || lower(to_hex(n.location)) AS location, n.function, n."offset", n.module,
+SELECT n.recording, n.location, n.function, n."offset", n.module,
     coalesce(c.events, 0) AS events
 FROM ({named}) AS n
 LEFT JOIN counted AS c
-    ON c.recording = n.recording AND c.location = '0x' || lower(to_hex(n.location))
+    ON c.recording = n.recording AND c.location = n.location
 ORDER BY events DESC, n.recording, n.location

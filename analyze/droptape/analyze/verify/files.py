@@ -50,7 +50,7 @@ def _folders(path: Path) -> list[str]:
 
 
 def _sealed(name: str, path: Path, segment: Segment) -> Iterator[tuple[str, str, str]]:
-    problem = unreadable(path)
+    problem = pages(path)
     if problem:
         yield name, "unreadable", problem
     elif sha256(path) != segment.sha256:
@@ -61,15 +61,15 @@ def _unlisted(
     name: str, path: Path, source: Source, expected: bool
 ) -> Iterator[tuple[str, str, str]]:
     """Without a manifest's word there are the page checksums; a running recorder is behind."""
-    problem = unreadable(path)
+    problem = pages(path)
     if problem:
         yield name, "unreadable", problem
     elif source.manifest is not None and source.state == "complete" and not expected:
         yield name, "extra", ""
 
 
-def unreadable(path: Path) -> str:
-    """Read every page, with its checksum; return what is wrong."""
+def pages(path: Path | pa.NativeFile) -> str:
+    """Read every page of a file, with its checksum; return what is wrong, "" when nothing is."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for group in range(file.num_row_groups):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import duckdb
 
@@ -41,7 +41,7 @@ class Verification:
 
 def verify(rec: Recording) -> Verification:
     """See `Recording.verify`."""
-    found = _files(rec.sources)
+    found = _files(rec.sources, rec.origin)
     try:
         found += books.against_totals(rec)
         found += books.against_counters(rec)
@@ -54,13 +54,19 @@ def verify(rec: Recording) -> Verification:
 
 def files_only(sources: Sequence[Source]) -> Verification:
     """Check the files of recordings that are too damaged to be opened."""
-    return Verification([*_files(sources), *_not_compared(sources)])
+    return Verification([*_files(sources, files), *_not_compared(sources)])
 
 
-def _files(sources: Sequence[Source]) -> list[Finding]:
+class _Checks(Protocol):
+    def damage(self, source: Source) -> Iterator[tuple[str, str, str]]: ...
+
+    def checked(self, source: Source) -> int: ...
+
+
+def _files(sources: Sequence[Source], checks: _Checks) -> list[Finding]:
     found: list[Finding] = []
     for source in sources:
-        bad = list(files.damage(source))
+        bad = list(checks.damage(source))
         found += [
             Finding(
                 source.name, "files", file, verdict=Verdict.UNEXPLAINED,
@@ -68,7 +74,7 @@ def _files(sources: Sequence[Source]) -> list[Finding]:
             )
             for file, what, detail in bad
         ]  # fmt: skip
-        whole = files.checked(source) - sum(what != "missing" for _, what, _ in bad)
+        whole = checks.checked(source) - sum(what != "missing" for _, what, _ in bad)
         found.append(Finding(source.name, "files", f"{whole} whole files"))
     return found
 

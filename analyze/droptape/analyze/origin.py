@@ -1,0 +1,154 @@
+"""Where the views of a `Recording` come from: folders of recordings, or a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import duckdb
+
+from . import causes, damaged, events, marks, views
+from .engine import literal, name
+from .source import Problem, Source, load
+from .times import Landmarks, Mark, Window
+from .verify import files
+from .views import View
+
+
+class Origin(Protocol):
+    """What is asked.
+
+    Attributes:
+        sources: one for each recording.
+        problems: what could not be read.
+        address: the SQL type of addresses in the views of ``raw``.
+    """
+
+    sources: list[Source]
+    problems: list[Problem]
+    address: str
+
+    def files(self) -> Iterable[str]:
+        """Return what DuckDB has to read."""
+
+    def create(
+        self, connection: duckdb.DuckDBPyConnection, window: Window | None
+    ) -> dict[str, View]:
+        """Create the views of the rows in `window`; return those that users see."""
+
+    def again(self, window: Window | None) -> Origin:
+        """Return what to ask for another span of time."""
+
+    def part(self, source: Source) -> Origin | None:
+        """Return one recording by itself where that is cheaper to ask, else None."""
+
+    def landmarks(self) -> Landmarks:
+        """Return what times can be relative to."""
+
+    def marks(self) -> Sequence[Mark]:
+        """Return what users wrote into the recordings, oldest first."""
+
+    def ranges(
+        self, connection: duckdb.DuckDBPyConnection
+    ) -> dict[str, dict[str, tuple[int, int]]]:
+        """Return for each recording and table the times of the first and the last row, ns."""
+
+    def leave_out(self) -> list[Problem]:
+        """Leave out the files that cannot be read; return them."""
+
+    def damage(self, source: Source) -> Iterator[tuple[str, str, str]]:
+        """Yield the files of a recording that are not as they should be, as verify.files does."""
+
+    def checked(self, source: Source) -> int:
+        """Count the files that `damage` looks at."""
+
+    def located(self) -> list[str] | None:
+        """Return queries (recording, location, function, offset, module) of code that occurs.
+
+        None where the symbols of the recordings are at hand.
+        """
+
+
+class Folders:
+    """Recordings in folders of their own."""
+
+    address = "BLOB"
+
+    def __init__(self, sources: Iterable[Source], problems: Iterable[Problem] = ()) -> None:
+        self.sources = list(sources)
+        self._given = list(problems)
+        self.problems = [*self._given, *(p for source in self.sources for p in source.problems)]
+
+    def files(self) -> Iterable[str]:
+        """See `Origin.files`."""
+        return (str(f) for s in self.sources for t in s.tables.values() for f in t.sealed)
+
+    def create(
+        self, connection: duckdb.DuckDBPyConnection, window: Window | None
+    ) -> dict[str, View]:
+        """See `Origin.create`."""
+        made = views.create(connection, self.sources, window)
+        made[events.NAME] = events.create(connection.execute, made, self.address)
+        explained_by = causes.create(connection.execute, made, self.address)
+        if explained_by is not None:
+            made[causes.NAME] = explained_by
+        for source in self.sources:
+            for stored in source.tables.values():
+                stored.release()
+        return made
+
+    def again(self, window: Window | None) -> Folders:
+        """Read the folders again, because the rows of journals are not kept."""
+        del window
+        return Folders(load(source.path, source.name) for source in self.sources)
+
+    def part(self, source: Source) -> None:
+        """See `Origin.part`: all are open already."""
+        del source
+
+    def landmarks(self) -> Landmarks:
+        """See `Origin.landmarks`."""
+        return marks.landmarks(self.sources)
+
+    def marks(self) -> Sequence[Mark]:
+        """See `Origin.marks`."""
+        return marks.read_marks(self.sources)
+
+    def ranges(
+        self, connection: duckdb.DuckDBPyConnection
+    ) -> dict[str, dict[str, tuple[int, int]]]:
+        """See `Origin.ranges`."""
+        return {
+            source.name: _ranges(connection, index, source)
+            for index, source in enumerate(self.sources)
+        }
+
+    def leave_out(self) -> list[Problem]:
+        """See `Origin.leave_out`."""
+        return damaged.leave_out(self.sources)
+
+    def damage(self, source: Source) -> Iterator[tuple[str, str, str]]:
+        """See `Origin.damage`."""
+        return files.damage(source)
+
+    def checked(self, source: Source) -> int:
+        """See `Origin.checked`."""
+        return files.checked(source)
+
+    def located(self) -> None:
+        """See `Origin.located`."""
+
+
+def _ranges(
+    connection: duckdb.DuckDBPyConnection, index: int, source: Source
+) -> dict[str, tuple[int, int]]:
+    parts = [
+        f"SELECT {literal(table)} AS name, min(ts_ns) AS first, max(ts_ns) AS last "
+        f"FROM r{index}.{name(table)}"
+        for table, stored in source.tables.items()
+        if stored.rows and "ts_ns" in stored.table.arrow_schema.names
+    ]
+    if not parts:
+        return {}
+    rows = connection.sql(" UNION ALL ".join(parts)).fetchall()
+    return {row[0]: (row[1], row[2]) for row in rows if row[1] is not None}
