@@ -2,12 +2,13 @@
 # bindings come from the distribution and serve only that one.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test kernels test-unit lint format docs notebook-recordings bench clean
+.PHONY: help setup fleet demo test kernels test-unit lint format docs notebook-recordings bench clean
 .DELETE_ON_ERROR:
 
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 STAMP := .venv/.droptape-setup
+FLEET_STAMP := .venv/.droptape-fleet
 
 # A user's pip configuration may name the index to use, but must not send the
 # packages elsewhere than into .venv.
@@ -39,20 +40,28 @@ $(STAMP): pyproject.toml .ci/setup
 	@$(PIP) install --quiet --editable '.[analyze,record,dev]'
 	@touch $@
 
+fleet: setup $(FLEET_STAMP)  ## Java, Spark and what else the tests of datasets need
+
+$(FLEET_STAMP): pyproject.toml .ci/setup
+	@.ci/setup fleet
+	@echo "setup: installing Spark and other engines into .venv"
+	@$(PIP) install --quiet --editable '.[fleet-dev]'
+	@touch $@
+
 demo: setup  ## make trouble in namespaces of its own, record it, explain it
 	@$(AS_ROOT) PYTHONPATH=tests $(PYTHON) -m lab.demo
 
-test: setup  ## every test, unit and kernel (root, or sudo)
+test: fleet  ## every test, unit and kernel (root, or sudo)
 	$(AS_ROOT) $(PYTHON) -m pytest $(PYTEST_FLAGS) $(ARGS)
 
 kernels: setup  ## kernel tests on stock kernels in VMs, with a table (KERNELS="6.1 newest")
 	@.ci/setup kernels
 	$(AS_ROOT) PYTHONPATH=tests $(PYTHON) -m vm test $(KERNELS) $(ARGS)
 
-test-unit: setup  ## the tests that need no privilege
+test-unit: fleet  ## the tests that need no privilege
 	$(PYTHON) -m pytest tests/unit $(ARGS)
 
-lint: setup  ## ruff and mypy
+lint: fleet  ## ruff and mypy
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy

@@ -59,6 +59,12 @@ def sql_list(texts: Iterable[str]) -> str:
     return "[" + ", ".join(literal(text) for text in texts) + "]"
 
 
+def listed(column: str, texts: Iterable[str]) -> str:
+    """Return a query with one column of texts."""
+    parts = [f"SELECT {literal(text)} AS {name(column)}" for text in texts]
+    return " UNION ALL ".join(parts) or f"SELECT NULL::VARCHAR AS {name(column)} WHERE false"
+
+
 def literal(text: str) -> str:
     """Return a SQL string literal."""
     return "'" + text.replace("'", "''") + "'"

@@ -42,6 +42,9 @@ class Origin(Protocol):
     def part(self, source: Source) -> Origin | None:
         """Return one recording by itself where that is cheaper to ask, else None."""
 
+    def only(self, source: Source) -> str:
+        """Return the condition for the rows of one recording."""
+
     def landmarks(self) -> Landmarks:
         """Return what times can be relative to."""
 
@@ -105,6 +108,10 @@ class Folders:
     def part(self, source: Source) -> None:
         """See `Origin.part`: all are open already."""
         del source
+
+    def only(self, source: Source) -> str:
+        """See `Origin.only`."""
+        return f"recording = {literal(source.name)}"
 
     def landmarks(self) -> Landmarks:
         """See `Origin.landmarks`."""

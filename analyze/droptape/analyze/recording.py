@@ -6,20 +6,23 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import duckdb
+import pyarrow as pa
 
-from . import causes, damaged, engine, times
+from . import causes, damaged, times
 from .bundle.container import is_bundle
 from .causes import Correlation
 from .dataset.opening import dataset_store
-from .dataset.origin import open_dataset
+from .dataset.origin import Dataset, open_dataset
 from .diagnosis import Diagnosis, diagnose, load_rules
-from .errors import QueryError, RecordingError
+from .engine import connect
+from .engine import name as quoted
+from .errors import DroptapeError, QueryError, RecordingError
 from .export import MAX_EVENTS, Export, ExportFormat, export
 from .find import find, short_names
 from .info import Info, describe
@@ -35,13 +38,21 @@ from .times import Mark, Window
 from .top import top
 from .verify import Verification, verify
 
+if TYPE_CHECKING:
+    from .spark.engine import Spark
+
 Params = Sequence[Any] | Mapping[str, Any]
+
+
+EngineName = Literal["duckdb", "spark"]
 
 
 class _Settings(TypedDict):
     memory_limit: str | None
     threads: int | None
     temp_folder: str | os.PathLike[str] | None
+    engine: EngineName
+    master: str | None
 
 
 When = str | int | None
@@ -70,6 +81,8 @@ class Recording:
         threads: int | None = None,
         temp_folder: str | os.PathLike[str] | None = None,
         window: Window | None = None,
+        engine: EngineName = "duckdb",
+        master: str | None = None,
     ) -> None:
         self.origin = origin
         self.sources = origin.sources
@@ -77,8 +90,10 @@ class Recording:
         self.problems = origin.problems
         self._settings: _Settings = {
             "memory_limit": memory_limit, "threads": threads, "temp_folder": temp_folder,
+            "engine": engine, "master": master,
         }  # fmt: skip
         self._parts: dict[Window, Recording] = {}
+        self._spark: Spark | None = None
         self._kept = contextlib.ExitStack()
         self._temp = tempfile.TemporaryDirectory(prefix="droptape-", dir=temp_folder)
         try:
@@ -90,12 +105,17 @@ class Recording:
                     raise
                 self.problems += left_out
                 self._connect()
+            if engine == "spark":
+                self._spark = _on_spark(origin, window, self._connection, master)
         except duckdb.Error as exc:
             self._temp.cleanup()
             raise explained(exc) from exc
+        except DroptapeError:
+            self._temp.cleanup()
+            raise
 
     def _connect(self) -> None:
-        self._connection = engine.connect(
+        self._connection = connect(
             self.origin.files(), Path(self._temp.name),
             memory_limit=self._settings["memory_limit"], threads=self._settings["threads"],
         )  # fmt: skip
@@ -117,15 +137,44 @@ class Recording:
             QueryError: the query is not one reading statement, or names what does not exist.
         """
         try:
-            return self._connection.sql(checked(self._connection, query), params=params)
+            text = checked(self._connection, query)
+            if self._spark is not None:
+                if params:
+                    raise QueryError("Spark takes no parameters here: write the values")
+                return self._connection.from_arrow(self._spark.query(text))
+            return self._connection.sql(text, params=params)
         except duckdb.Error as exc:
             raise self.explain(exc) from exc
+
+    def ask(self, query: str, params: Params | None = None) -> duckdb.DuckDBPyRelation:
+        """Run SQL of this package, which is not checked, on the engine that was asked for."""
+        if self._spark is None:
+            return self._connection.sql(query, params=params)
+        assert params is None or isinstance(params, Mapping)
+        return self._connection.from_arrow(self._spark.ask(query, params))
+
+    def make(self, statement: str) -> None:
+        """Run a CREATE TEMP TABLE of this package."""
+        if self._spark is None:
+            self._connection.execute(statement)
+        else:
+            self._spark.execute(statement)
+
+    @contextlib.contextmanager
+    def holding(self, name: str, rows: pa.Table) -> Iterator[None]:
+        """Let SQL of this package read `rows` under a name as long as the ``with`` lasts."""
+        with contextlib.ExitStack() as held:
+            self._connection.register(name, rows)
+            held.callback(self._connection.unregister, name)
+            if self._spark is not None:
+                held.enter_context(self._spark.holding(name, rows))
+            yield
 
     def table(self, name: str) -> duckdb.DuckDBPyRelation:
         """Return the table called `name`; QueryError when no opened recording has it."""
         if name not in self.views:
             raise QueryError(f"there is no table {name}; tables: {', '.join(self.tables)}")
-        return self._connection.sql(f"FROM {engine.name(name)}")
+        return self._connection.sql(f"FROM {quoted(name)}")
 
     def __getattr__(self, name: str) -> duckdb.DuckDBPyRelation:
         if name.startswith("_") or name == "views" or name not in self.views:
@@ -178,7 +227,7 @@ class Recording:
 
     def part(self, source: Source) -> Recording:
         """Return what is cheapest to ask about one of `sources`; close it unless it is this one."""
-        origin = self.origin.part(source)
+        origin = self.origin.part(source) if self._spark is None else None
         if origin is None:
             return self
         return Recording(origin, window=self.window, **self._settings)
@@ -454,6 +503,8 @@ def open_recording(
     start: When = None,
     end: When = None,
     hosts: Sequence[str] = (),
+    engine: EngineName = "duckdb",
+    master: str | None = None,
 ) -> Recording:
     """Open recordings for asking.
 
@@ -466,6 +517,9 @@ def open_recording(
         start: only from this time on, as in `Recording.between`.
         end: only before this time.
         hosts: of a dataset, only these: names or globs.
+        engine: what runs the queries; ``spark`` takes a dataset, and does not do all of it.
+        master: of the Spark cluster, such as ``spark://host:7077``; SPARK_MASTER or this machine
+            when None.
 
     Returns:
         A recording whose `problems` name the files that could not be read.
@@ -476,6 +530,7 @@ def open_recording(
     """
     settings: _Settings = {
         "memory_limit": memory_limit, "threads": threads, "temp_folder": temp_folder,
+        "engine": engine, "master": master,
     }  # fmt: skip
     store = dataset_store(paths)
     if store is not None:
@@ -495,6 +550,18 @@ def open_recording(
         recording = Recording(origin, window=window, **settings)
         recording.keep(stack.pop_all())
         return recording
+
+
+def _on_spark(
+    origin: Origin, window: Window | None, connection: duckdb.DuckDBPyConnection, master: str | None
+) -> Spark:
+    if not isinstance(origin, Dataset):
+        raise QueryError("Spark is asked about a dataset: droptape archive makes one")
+    try:
+        from .spark.engine import Spark
+    except ImportError as exc:
+        raise QueryError(f"{exc.name} is not installed: pip install 'droptape[fleet]'") from exc
+    return Spark(origin, window, connection, master)
 
 
 def _load_all(found: list[Path], unpacked: Path | None) -> tuple[list[Source], list[Problem]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from .engine import sql_list
+from .engine import listed
 from .info import Info
 from .marks import marks_of
 from .sqlfiles import load
@@ -96,22 +96,19 @@ def summarize(rec: Recording) -> Summary:
     parts = {
         "totals": "totals" if "totals" in rec.views else f"({_NO_TOTALS})",
         "losses": "losses" if "losses" in rec.views else f"({_NO_LOSSES})",
-        "kinds": f"(SELECT unnest({sql_list(rec.event_tables)}::VARCHAR[]) AS kind)",
+        "kinds": f"({listed('kind', rec.event_tables)})",
         "origin": str(start),
         "width": str(width),
         "limit": str(ROWS),
     }
 
     def rows(file: str) -> list[dict[str, Any]]:
-        found = rec.connection.sql(load(file, **parts)).to_arrow_table()
+        found = rec.ask(load(file, **parts)).to_arrow_table()
         return list(found.to_pylist())
 
-    scan = rec.connection.sql(load("summary_scan", **parts)).to_arrow_table()
-    rec.connection.register(_SCAN, scan)
-    try:
+    scan = rec.ask(load("summary_scan", **parts)).to_arrow_table()
+    with rec.holding(_SCAN, scan):
         kinds, curve, causes = map(rows, ("summary_kinds", "summary_curve", "summary_causes"))
-    finally:
-        rec.connection.unregister(_SCAN)
     owners = rows("summary_owners")
     buckets = max((end - start - 1) // width, 0) + 1
     for kind in kinds:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, get_type_hints
 
@@ -16,9 +17,9 @@ import pyarrow as pa
 import typer
 from rich.console import Console
 
-from droptape.analyze.errors import OutputClosed
+from droptape.analyze.errors import OutputClosed, QueryError
 from droptape.analyze.output import Format, destination, write, write_json
-from droptape.analyze.recording import Recording, open_recording
+from droptape.analyze.recording import EngineName, Recording, open_recording
 
 Recordings = Annotated[
     list[str],
@@ -53,6 +54,26 @@ OutputOption = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", help="Write to FILE, whole or not at all."),
 ]
+
+
+class Engine(str, Enum):
+    """What runs the queries."""
+
+    DUCKDB = "duckdb"
+    SPARK = "spark"
+
+
+EngineOption = Annotated[
+    Engine,
+    typer.Option("--engine", help="What runs the queries; Spark takes a dataset."),
+]
+Master = Annotated[
+    str | None,
+    typer.Option(
+        "--master", metavar="URL", help="Spark's: spark://HOST:PORT; this machine without one."
+    ),
+]
+_NAMES: dict[Engine, EngineName] = {Engine.DUCKDB: "duckdb", Engine.SPARK: "spark"}
 P = ParamSpec("P")
 _WIDE = 160
 """Columns when the output is no terminal: nothing is cut off that a later reader might need."""
@@ -87,6 +108,8 @@ def opened(
     start: str | None = None,
     end: str | None = None,
     hosts: str | None = None,
+    engine: Engine = Engine.DUCKDB,
+    master: str | None = None,
 ) -> Iterator[Recording]:
     """Open recordings for a command: warn of what cannot be read, make errors readable.
 
@@ -95,8 +118,14 @@ def opened(
         start: what ``--from`` says.
         end: what ``--to`` says.
         hosts: what ``--hosts`` says.
+        engine: what ``--engine`` says.
+        master: what ``--master`` says.
     """
-    with open_recording(*paths, start=start, end=end, hosts=names(hosts)) as rec:
+    if master is not None and engine is Engine.DUCKDB:
+        raise QueryError("--master goes with --engine spark")
+    with open_recording(
+        *paths, start=start, end=end, hosts=names(hosts), engine=_NAMES[engine], master=master
+    ) as rec:
         warn([str(problem) for problem in rec.problems])
         try:
             yield rec

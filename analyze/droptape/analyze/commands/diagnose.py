@@ -12,7 +12,18 @@ import typer
 from droptape.analyze.diagnosis import SEVERITIES, Diagnosis
 from droptape.analyze.render.diagnosis import show
 
-from ._listing import Answer, From, Hosts, Recordings, To, listing, opened
+from ._listing import (
+    Answer,
+    Engine,
+    EngineOption,
+    From,
+    Hosts,
+    Master,
+    Recordings,
+    To,
+    listing,
+    opened,
+)
 
 Least = Enum("Least", {severity: severity for severity in SEVERITIES}, type=str)  # type: ignore[misc]
 
@@ -36,6 +47,8 @@ def diagnose(
     start: From = None,
     end: To = None,
     hosts: Hosts = None,
+    engine: EngineOption = Engine.DUCKDB,
+    master: Master = None,
 ) -> Answer:
     """Say what is wrong: findings with evidence, what they mean, what to do, how to know it helped.
 
@@ -44,7 +57,7 @@ def diagnose(
 
     Example: [bold]droptape diagnose droptape-web1-20261121T075348Z[/bold]
     """
-    with opened(recordings, start, end, hosts) as rec:
+    with opened(recordings, start, end, hosts, engine, master) as rec:
         found = rec.diagnose(rules or ())
     least = min_severity.value if min_severity is not None else None
     if least is not None:

@@ -12,7 +12,7 @@ from droptape.analyze.comparison import diff as compare
 from droptape.analyze.errors import QueryError
 from droptape.analyze.render.difference import show
 
-from ._listing import Answer, Benign, From, Hosts, To, listing, opened
+from ._listing import Answer, Benign, Engine, EngineOption, From, Hosts, Master, To, listing, opened
 
 _NUMBERS = ("before", "after")
 
@@ -73,6 +73,8 @@ def diff(
         str | None,
         typer.Option("--hosts-after", metavar="NAMES", help="Hosts of AFTER, when it has others."),
     ] = None,
+    engine: EngineOption = Engine.DUCKDB,
+    master: Master = None,
 ) -> Answer:
     """Say what changed between two recordings: new, worse, gone, better, or the same.
 
@@ -90,8 +92,8 @@ def diff(
         first, second = (None, split), (split, None)
     groups = (hosts, hosts_after if hosts_after is not None else hosts)
     with (
-        opened([before], *first, groups[0]) as one,
-        opened([after], *second, groups[1]) as other,
+        opened([before], *first, groups[0], engine, master) as one,
+        opened([after], *second, groups[1], engine, master) as other,
     ):
         found = compare(
             one, other, by=by, per=per.value, threshold=threshold, confidence=confidence,

@@ -8,19 +8,24 @@ from typing import Annotated
 import typer
 
 from droptape.analyze.client import Client
+from droptape.analyze.errors import QueryError
 from droptape.analyze.output import Format
 from droptape.analyze.render.explain import plan
 
 from ._listing import (
     Answer,
+    Engine,
+    EngineOption,
     FormatOption,
     From,
     Hosts,
+    Master,
     OutputOption,
     Recordings,
     To,
     deliver,
     names,
+    opened,
     warn,
 )
 
@@ -38,6 +43,8 @@ def query(
     start: From = None,
     end: To = None,
     hosts: Hosts = None,
+    engine: EngineOption = Engine.DUCKDB,
+    master: Master = None,
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Memory before spilling to disk, as 2GB.")
     ] = None,
@@ -49,7 +56,16 @@ def query(
     Example: [bold]droptape query REC "SELECT reason, sum(weight) FROM drops GROUP BY ALL"[/bold]
     """
     text = sys.stdin.read() if sql == "-" else sql
+    if engine is not Engine.DUCKDB:
+        if timeout is not None or memory is not None:
+            raise QueryError("--timeout and --memory are for DuckDB; Spark has its own settings")
+        with opened(recordings, start, end, hosts, engine, master) as rec:
+            rows = rec.sql(text).to_arrow_table()
+        deliver(Answer(rows), format, output)
+        return
     chosen = names(hosts)
+    if master is not None:
+        raise QueryError("--master goes with --engine spark")
     with Client(recordings, memory_limit=memory, start=start, end=end, hosts=chosen) as client:
         warn(client.problems)
         with client.ask(text, timeout) as reader:

@@ -6,12 +6,28 @@ import pyarrow as pa
 
 from droptape.analyze.render.summary import show
 
-from ._listing import Answer, From, Hosts, Recordings, To, listing, opened
+from ._listing import (
+    Answer,
+    Engine,
+    EngineOption,
+    From,
+    Hosts,
+    Master,
+    Recordings,
+    To,
+    listing,
+    opened,
+)
 
 
 @listing
 def summary(
-    recordings: Recordings, start: From = None, end: To = None, hosts: Hosts = None
+    recordings: Recordings,
+    start: From = None,
+    end: To = None,
+    hosts: Hosts = None,
+    engine: EngineOption = Engine.DUCKDB,
+    master: Master = None,
 ) -> Answer:
     """Show the answer in one screen: what happened, why, to whom, since when, what is lost.
 
@@ -19,7 +35,7 @@ def summary(
 
     Example: [bold]droptape summary droptape-web1-20261121T075348Z --from mark:deploy[/bold]
     """
-    with opened(recordings, start, end, hosts) as rec:
+    with opened(recordings, start, end, hosts, engine, master) as rec:
         found = rec.summary()
     schema = pa.schema(
         [(n, pa.string()) for n in ("kind", "cause", "function")]

@@ -9,7 +9,20 @@ import typer
 from droptape.analyze.render.timeline import Axis, show
 from droptape.analyze.timeline import bucket_width
 
-from ._listing import Answer, Benign, From, Hosts, Recordings, TableOption, To, listing, opened
+from ._listing import (
+    Answer,
+    Benign,
+    Engine,
+    EngineOption,
+    From,
+    Hosts,
+    Master,
+    Recordings,
+    TableOption,
+    To,
+    listing,
+    opened,
+)
 
 
 @listing
@@ -33,12 +46,14 @@ def timeline(
     start: From = None,
     end: To = None,
     hosts: Hosts = None,
+    engine: EngineOption = Engine.DUCKDB,
+    master: Master = None,
 ) -> Answer:
     """Show events over time.
 
     Example: [bold]droptape timeline REC --bucket 1s --by reason[/bold]
     """
-    with opened(recordings, start, end, hosts) as rec:
+    with opened(recordings, start, end, hosts, engine, master) as rec:
         relation = rec.timeline(
             bucket=bucket, by=by, table=table, include_benign=include_benign, beside=beside
         )

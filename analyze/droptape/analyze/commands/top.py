@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from ._listing import Answer, Benign, From, Hosts, Recordings, TableOption, To, listing, opened
+from ._listing import (
+    Answer,
+    Benign,
+    Engine,
+    EngineOption,
+    From,
+    Hosts,
+    Master,
+    Recordings,
+    TableOption,
+    To,
+    listing,
+    opened,
+)
 
 
 @listing
@@ -27,11 +40,13 @@ def top(
     start: From = None,
     end: To = None,
     hosts: Hosts = None,
+    engine: EngineOption = Engine.DUCKDB,
+    master: Master = None,
 ) -> Answer:
     """Count events by columns, most frequent first.
 
     Example: [bold]droptape top REC --by owner,port --limit 5[/bold]
     """
-    with opened(recordings, start, end, hosts) as rec:
+    with opened(recordings, start, end, hosts, engine, master) as rec:
         relation = rec.top(by, table=table, limit=limit, include_benign=include_benign)
         return Answer(relation.to_arrow_table())

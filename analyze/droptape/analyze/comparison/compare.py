@@ -125,7 +125,7 @@ def diff(
     kinds = [kind for kind in one.kinds if kind in other.kinds]
     found = changes(one, other, wanted, kinds, per, rules)
     shown = [c for c in found if include_benign or not c.benign]
-    shown.sort(key=lambda c: (c.benign, _ORDER.index(c.verdict), not c.sure, -_weight(c)))
+    shown.sort(key=_place)
     benign = tuple(sum(getattr(c, s) for c in found if c.benign) for s in ("before", "after"))
     settings = differences(before, after)
     said = notes(
@@ -148,6 +148,12 @@ def _books(rec: Recording, called: str) -> str:
         f"{found[0].counted or 0:,}, recorded {found[0].recorded or 0:,} "
         f"({len(found):,} such); see droptape verify."
     )
+
+
+def _place(change: Change) -> tuple[Any, ...]:
+    """Return what changes are sorted by: the gravest first, and always in the same order."""
+    gravity = (change.benign, _ORDER.index(change.verdict), not change.sure, -_weight(change))
+    return (*gravity, change.kind, *map(str, change.values.values()))
 
 
 def _weight(change: Change) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from droptape.analyze import columns, events
-from droptape.analyze.engine import literal, sql_list
+from droptape.analyze.engine import literal
 from droptape.analyze.sqlfiles import load
 from droptape.format.tables import TOTALS
 
@@ -122,28 +122,29 @@ def _from_totals(rec: Recording, by: Sequence[str]) -> dict[Key, int]:
     if TOTALS.name not in rec.views or not all(columns.has(rec, TOTALS.name, c) for c in by):
         return {}
     sql = load("diff_exact", keys=_expressions(rec, TOTALS.name, by), groups=_groups(by), per=_PER)
-    rows = rec.connection.sql(sql).fetchall()
+    rows = rec.ask(sql).fetchall()
     return {row[:-1]: row[-1] for row in rows}
 
 
 def _from_rows(rec: Recording, by: Sequence[str]) -> dict[Key, Count]:
     recordings = rec.info().recordings
-    origin = _choice({one.name: one.started_ns or 0 for one in recordings})
-    seconds = _choice({one.name: int(one.seconds) for one in recordings})
+    spans = ", ".join(
+        f"({literal(one.name)}, {one.started_ns or 0}::BIGINT, {int(one.seconds)}::BIGINT)"
+        for one in recordings
+    )
     sql = load(
         "diff_rows",
         keys=_expressions(rec, events.NAME, by),
         groups=_groups(by),
         per=_PER,
-        origin=origin,
-        seconds=seconds,
+        spans=f"(VALUES {spans})",
         factors=f"({load('diff_factors')})" if TOTALS.name in rec.views else _NO_FACTORS,
-        scales=f"[{', '.join(map(str, SCALES))}]",
+        scales=f"(VALUES {', '.join(f'({n})' for n in SCALES)})",
     )
     number = {n: sum(int(one.seconds) // n for one in recordings) for n in SCALES}
     counts: dict[Key, Count] = {}
     width = 3 + len(by)
-    for row in rec.connection.sql(sql).fetchall():
+    for row in rec.ask(sql).fetchall():
         length, amount, raw, weighed, whole, squares = row[width:]
         count = counts.setdefault(row[:width], Count(amount, max(weighed / raw, 1.0) if raw else 1))
         if number[length] >= 2:
@@ -151,25 +152,18 @@ def _from_rows(rec: Recording, by: Sequence[str]) -> dict[Key, Count]:
     return counts
 
 
-def _choice(values: dict[str, int]) -> str:
-    cases = " ".join(f"WHEN {literal(name)} THEN {value}" for name, value in values.items())
-    return f"(CASE recording {cases} END)"
-
-
 def _traffic(rec: Recording) -> dict[str, int]:
     found: dict[str, int] = {}
     if "counters" in rec.views:
         sql = load("diff_traffic", lives=load("books_lives"))
-        moved = dict(rec.connection.sql(sql).fetchall())
+        moved = dict(rec.ask(sql).fetchall())
         if moved:
             found["connections"] = moved.get("Tcp.ActiveOpens", 0) + moved.get(
                 "Tcp.PassiveOpens", 0
             )
             found["segments"] = moved.get("Tcp.InSegs", 0) + moved.get("Tcp.OutSegs", 0)
     if "connections" not in found and "connections" in rec.views:
-        (found["connections"],) = rec.connection.sql("SELECT count(*) FROM connections").fetchall()[
-            0
-        ]
+        (found["connections"],) = rec.ask("SELECT count(*) FROM connections").fetchall()[0]
     return found
 
 
@@ -180,16 +174,16 @@ def _estimated(rec: Recording) -> dict[str, float]:
         f"SELECT kind, sum(greatest(exact - recorded, 0)) / sum(exact) FROM "
         f"({load('diff_factors')}) WHERE NOT benign AND exact > 0 GROUP BY kind"
     )
-    return {kind: share for kind, share in rec.connection.sql(sql).fetchall() if share > 0.001}
+    return {kind: share for kind, share in rec.ask(sql).fetchall() if share > 0.001}
 
 
 def losses(rec: Recording) -> dict[str, int]:
     """Return the events that could not be recorded or were sampled out, by kind and cause."""
     if "losses" not in rec.views:
         return {}
-    causes = sql_list(("ring_full", "map_full", "disk_full", "sampled"))
     sql = (
         "SELECT kind || ' (' || replace(cause, '_', ' ') || ')', sum(events)::BIGINT FROM losses "
-        f"WHERE list_contains({causes}, cause) GROUP BY 1 ORDER BY 2 DESC"
+        "WHERE cause IN ('ring_full', 'map_full', 'disk_full', 'sampled') "
+        "GROUP BY 1 ORDER BY 2 DESC"
     )
-    return dict(rec.connection.sql(sql).fetchall())
+    return dict(rec.ask(sql).fetchall())

@@ -98,6 +98,11 @@ class Dataset:
         one = [entry for entry in self.entries if entry.recording == source.name]
         return Dataset(self.store, one, (), self._window)
 
+    def only(self, source: Source) -> str:
+        """See `Origin.only`: the host is a folder, so that nothing else is looked at."""
+        host = next(entry.host for entry in self.entries if entry.recording == source.name)
+        return f"host = {literal(host)} AND recording = {literal(source.name)}"
+
     def landmarks(self) -> Landmarks:
         """See `Origin.landmarks`."""
         started = [entry.manifest.started_ns for entry in self.entries]

@@ -222,6 +222,9 @@ class S3Store(Store):
         endpoint = asked.get("endpoint_override") or env.get("AWS_ENDPOINT_URL_S3")
         endpoint = endpoint or env.get("AWS_ENDPOINT_URL") or ""
         scheme, _, host = endpoint.rpartition("://")
+        if endpoint:
+            # Stores other than AWS often refuse the checksums that its client appends to a body.
+            os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
         region = asked.get("region") or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")
         try:
             self._fs = pafs.S3FileSystem(

@@ -130,10 +130,10 @@ class _Asking:
             return self.info.losses
         found: dict[str, dict[str, int]] = {}
         sql = (
-            "SELECT kind, cause, sum(events)::BIGINT FROM losses WHERE recording = ? "
-            "GROUP BY kind, cause"
+            "SELECT kind, cause, sum(events)::BIGINT AS events FROM losses "
+            f"WHERE recording = {literal(self.source.name)} GROUP BY kind, cause"
         )
-        for kind, cause, events in self.rec.connection.execute(sql, [self.source.name]).fetchall():
+        for kind, cause, events in self.rec.ask(sql).fetchall():
             found.setdefault(kind, {})[cause] = events
         return found
 
@@ -148,7 +148,7 @@ class _Asking:
         parts["covered"] = f"SELECT * FROM (VALUES {covered}) AS listed(reason)"
         parts["span"] = f"SELECT greatest({self.info.seconds}, 1)::DOUBLE AS seconds"
         tables = ", ".join(f"{name(table)} AS ({sql})" for table, sql in parts.items())
-        ask = self.rec.connection.sql if rule.own else self.rec.sql
+        ask = self.rec.ask if rule.own else self.rec.sql
         sql = f"WITH {tables} SELECT * FROM (\n{rule.query}\n)"
         relation = ask(sql, params=rule.parameters or None)
         columns = {*relation.columns, *_MADE}
@@ -159,12 +159,11 @@ class _Asking:
 
     def _table(self, table: str) -> str:
         if table in self.source.tables:
-            source = literal(self.source.name)
             minute = f", (epoch_ns(ts) - {self.info.started_ns or 0}) // {_MINUTE_NS} AS minute"
             timed = any(column.type is MONO for column in self.source.tables[table].table)
             return (
                 f"SELECT *{minute if timed else ''} FROM raw.{name(table)} "
-                f"WHERE recording = {source}"
+                f"WHERE {self.rec.origin.only(self.source)}"
             )
         # Of a kind of event that was not recorded only the columns that all have are known.
         return _nothing(TABLES.get(table, Table(table, "", COMMON)), self.rec.origin.address)
@@ -216,8 +215,9 @@ class _Asking:
         if self._names is None:
             self._names = {}
             if "netns" in self.source.tables:
-                sql = "SELECT inum, name, pid FROM netns WHERE recording = ?"
-                rows = self.rec.connection.execute(sql, [self.source.name]).fetchall()
+                recording = literal(self.source.name)
+                sql = f"SELECT inum, name, pid FROM netns WHERE recording = {recording}"
+                rows = self.rec.ask(sql).fetchall()
                 self._names = {inum: (label, pid) for inum, label, pid in rows}
         label, pid = self._names.get(netns or 0, (None, None))
         if netns is None or label == "host":

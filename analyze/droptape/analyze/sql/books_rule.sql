@@ -1,11 +1,11 @@
 -- One rule: what the kernel counted and what was recorded, per namespace where either is not 0.
--- {counters}: a list of names. {kind}: event table. {where}: which events.
+-- {counters}: names, as literals. {kind}: event table. {where}: which events.
 -- Columns: recording, netns, counted, recorded, lost, doubtful, late (whether the namespace, or one
 -- that had its number before, came after the first reading: {second} ns from the first mark).
 WITH counted AS (
     SELECT recording, netns, sum(counted)::BIGINT AS counted
     FROM books_counted
-    WHERE name IN (SELECT unnest({counters}))
+    WHERE name IN ({counters})
     GROUP BY recording, netns
 ),
 late AS (

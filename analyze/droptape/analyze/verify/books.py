@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from droptape.analyze import events
-from droptape.analyze.engine import literal, name, sql_list
+from droptape.analyze.engine import literal, name
 from droptape.analyze.source import Source
 from droptape.analyze.sqlfiles import load
 
@@ -30,7 +30,7 @@ def against_counters(rec: Recording) -> Iterator[Finding]:
     """Compare every event with the kernel's counters, by the rules in rules.py."""
     if not {"counters", "totals"} <= set(rec.views):
         return
-    entries = f"{_rows(rec)} UNION ALL BY NAME {_unrecorded()}"
+    entries = f"{_rows(rec)} UNION ALL {_unrecorded()}"
     _prepare(rec, entries)
     for rule in rules.RULES:
         yield from _apply(rec, rule)
@@ -127,18 +127,18 @@ def _prepare(rec: Recording, entries: str) -> None:
         "trimmed": f"({trimmed or _NOT_TRIMMED})", "reading": str(_READING_NS),
     }  # fmt: skip
     for file in ("books_windows", "books_counted", "books_entries"):
-        rec.connection.execute(load(file, **parts))
+        rec.make(load(file, **parts))
 
 
 def _ask(rec: Recording, file: str, **parts: str) -> list[dict[str, Any]]:
-    return list(rec.connection.sql(load(file, **parts)).to_arrow_table().to_pylist())
+    return list(rec.ask(load(file, **parts)).to_arrow_table().to_pylist())
 
 
 def _apply(rec: Recording, rule: rules.Rule) -> Iterator[Finding]:
     sources = {source.name: source for source in rec.sources}
     rows = _ask(
         rec, "books_rule",
-        counters=sql_list(rule.counters), kind=literal(rule.kind), where=rule.where,
+        counters=", ".join(map(literal, rule.counters)), kind=literal(rule.kind), where=rule.where,
         second=str(_SECOND_NS),
     )  # fmt: skip
     for row in rows:
@@ -177,9 +177,9 @@ def _has_reasons(rec: Recording, recording: str, rule: rules.Rule) -> bool:
         return True
     known = (
         f"SELECT name FROM reasons WHERE recording = {literal(recording)} "
-        f"AND name IN (SELECT unnest({sql_list(rule.reasons)}))"
+        f"AND name IN ({', '.join(map(literal, rule.reasons))})"
     )
-    return bool(rec.connection.sql(known).fetchall())
+    return bool(rec.ask(known).fetchall())
 
 
 def _rows(rec: Recording) -> str:
@@ -204,7 +204,7 @@ def _rows(rec: Recording) -> str:
     empty = "SELECT NULL::VARCHAR AS recording, NULL::BIGINT AS netns, NULL::BIGINT AS mono_ns, "
     empty += "NULL::VARCHAR AS kind, NULL::VARCHAR AS cause, NULL::VARCHAR AS protocol, "
     empty += "NULL::VARCHAR AS function, false AS failed, 0::BIGINT AS amount, 0::BIGINT AS lost, "
-    return " UNION ALL BY NAME ".join(parts) or f"{empty} 0::BIGINT AS width WHERE false"
+    return " UNION ALL ".join(parts) or f"{empty} 0::BIGINT AS width WHERE false"
 
 
 def _unrecorded() -> str:
