@@ -99,14 +99,27 @@ def _ours(folder: Path, truth: _Truth, space: int) -> list[Row]:
             "SELECT coalesce(sum(events), 0) FROM totals WHERE kind = 'listen' AND netns = ?",
             [space],
         ).fetchall()
+        told = {
+            cause: int(n)
+            for cause, n in rec.sql(
+                "SELECT cause, sum(events) FROM losses GROUP BY cause"
+            ).fetchall()
+        }
+        ((rows,),) = rec.sql(
+            "SELECT sum(n) FROM ("
+            + " UNION ALL ".join(f"SELECT count(*) AS n FROM {kind['kind']}" for kind in kinds)
+            + ")"
+        ).fetchall()
     events = sum(kind["events"] for kind in kinds)
-    lost = sum(kind["lost"] for kind in kinds)
+    sampled = told.pop("sampled", 0)
+    lost = sum(told.values())
     unaccounted = sum(kind["unaccounted"] for kind in kinds)
     rate = f"{events / truth.seconds:,.0f} events/s for {truth.seconds:.0f} s"
     return [
         Row(
             f"overload: {rate}, rows lost",
             f"{lost:,} of {events:,} ({100 * lost / max(events, 1):.2f} %)",
+            f"sampled: {rows:,} rows stand for {events - sampled - lost:,}, {sampled:,} for none",
             goal="0, or sampled",
             met=lost == 0,
         ),

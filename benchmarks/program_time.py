@@ -78,7 +78,7 @@ def measure(options: Options) -> list[Row]:
             name: stack.enter_context(programs.empty_program(name))
             for name in {case.tracepoint for case in cases}
         }
-        recorder = stack.enter_context(Recorder(folder / "rec"))
+        recorder = stack.enter_context(Recorder(folder / "rec", "--max-rate", "0"))
         ours = programs.programs_of(recorder.pid)
         for descriptor in ours.values():
             stack.callback(os.close, descriptor)

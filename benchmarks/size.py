@@ -23,7 +23,7 @@ def measure(options: Options) -> list[Row]:
         folder, host = Path(name), lab.host("load")
         data = folder / "perf.data"
         missing, count = "", options.pick(300_000, 60_000)
-        with Recorder(folder / "rec"):
+        with Recorder(folder / "rec", "--max-rate", "0"):
             try:
                 with peers.perf_record(data):
                     trouble(host, count)

@@ -18,7 +18,7 @@ FLOOD = 80_000
 def test_a_full_ring_is_counted(lab: Lab, tmp_path: Path) -> None:
     server, client = lab.host("server"), lab.host("client")
     link = lab.link(server, client)
-    with Recorder(tmp_path / "rec") as recorder:
+    with Recorder(tmp_path / "rec", "--max-rate", "0") as recorder:
         os.kill(recorder.pid, signal.SIGSTOP)
         try:
             closed = closed_udp_port(server, client, link.address(server), count=FLOOD)

@@ -60,6 +60,7 @@ def load(
     *,
     record_benign: bool = False,
     track_io: bool = False,
+    max_rate: int = 0,
     btf: Path | None = None,
 ) -> Loaded:
     """Compile and attach the programs of the event kinds called `kinds`.
@@ -68,6 +69,8 @@ def load(
         kinds: names of event kinds.
         record_benign: also make rows for drops that are part of normal operation.
         track_io: also watch every message, to know who uses a socket that several have open.
+        max_rate: rows of one key of the totals, per second and processor, above which rows are
+            sampled; 0 for no limit.
         btf: the running kernel's BTF, for kernels without one of their own.
 
     Raises:
@@ -90,6 +93,7 @@ def load(
                 "kinds": list(kinds),
                 "record_benign": record_benign,
                 "track_io": track_io,
+                "max_rate": max_rate,
                 "btf": str(btf.absolute()) if btf else "",
             }
             ours.sendall(json.dumps(request).encode() + b"\n")

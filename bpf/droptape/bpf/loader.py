@@ -224,7 +224,12 @@ class _Module:
 
 
 def source_for(
-    kinds: Sequence[EventKind], btf: Btf, *, record_benign: bool, track_io: bool = False
+    kinds: Sequence[EventKind],
+    btf: Btf,
+    *,
+    record_benign: bool,
+    track_io: bool = False,
+    max_rate: int = 0,
 ) -> str:
     """Return the whole C source for `kinds` on the running kernel."""
     core = ("track.c", "track_io.c") if track_io else ("track.c",)
@@ -235,6 +240,7 @@ def source_for(
         "CPUS": cpus,
         "JIFFY_US": kernel.jiffy_us(),
         "RECORD_BENIGN": int(record_benign),
+        "MAX_RATE": max_rate,
         "TOTALS_ENTRIES": TOTALS_ENTRIES,
         "OWNER_ENTRIES": OWNER_ENTRIES,
         "PORT_ENTRIES": PORT_ENTRIES,
@@ -266,6 +272,7 @@ def load(
     *,
     record_benign: bool,
     track_io: bool = False,
+    max_rate: int = 0,
     btf_file: Path = VMLINUX,
 ) -> tuple[dict[str, Any], list[int]]:
     """Compile, load and attach the programs of `kinds`.
@@ -278,7 +285,9 @@ def load(
         LoaderError, BtfError: nothing can be loaded.
     """
     btf = Btf.load(btf_file)
-    module = _Module(source_for(kinds, btf, record_benign=record_benign, track_io=track_io))
+    module = _Module(
+        source_for(kinds, btf, record_benign=record_benign, track_io=track_io, max_rate=max_rate)
+    )
     cpus = kernel.possible_cpus()
     percpu_problem = module.find_cpu_bases(cpus)
     trackers = TRACKERS + IO_TRACKERS if track_io else TRACKERS
@@ -354,6 +363,7 @@ def _serve(channel: socket.socket) -> None:
             kinds,
             record_benign=request["record_benign"],
             track_io=request["track_io"],
+            max_rate=request["max_rate"],
             btf_file=Path(request["btf"] or VMLINUX),
         )
     except DroptapeError as exc:

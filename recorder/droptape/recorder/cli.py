@@ -20,7 +20,16 @@ from droptape.format.errors import DroptapeError
 
 from .completion import SHELLS, script
 from .config import with_config
-from .options import Options, UsageError, parse_budget, parse_duration, parse_events, parse_size
+from .options import (
+    MAX_RATE,
+    Options,
+    UsageError,
+    parse_budget,
+    parse_duration,
+    parse_events,
+    parse_rate,
+    parse_size,
+)
 from .version import version
 
 _EXAMPLES = """\
@@ -82,6 +91,13 @@ def parser() -> argparse.ArgumentParser:
         "--disk-budget",
         metavar="SIZE",
         help="go on for ever in so much room: remove the oldest segments when it is used up",
+    )
+    parser.add_argument(
+        "--max-rate",
+        metavar="N",
+        default=str(MAX_RATE),
+        help="rows per second, processor and key (cause, function, protocol, namespace) above "
+        f"which rows are sampled and weighted; 0: never (default: {MAX_RATE})",
     )
     parser.add_argument(
         "--include-benign",
@@ -158,6 +174,7 @@ def _options(args: argparse.Namespace) -> Options:
         rotate_s=parse_duration(args.rotate_every or ("10m" if args.disk_budget else "60s")),
         disk_budget=parse_budget(args.disk_budget) if args.disk_budget else None,
         live=args.live,
+        max_rate=parse_rate(args.max_rate),
         include_benign=args.include_benign,
         track_io=args.track_io,
         command=tuple(command[1:]),

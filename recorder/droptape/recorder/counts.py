@@ -26,8 +26,14 @@ _KEY = np.dtype(
         ("unused", "V5"),
     ]
 )
-_VALUE = np.dtype([("events", "u8"), ("recorded", "u8")])
-_KERNEL_LOSSES = ("ring_full", "map_full")
+_VALUE = np.dtype(
+    [
+        ("events", "u8"), ("recorded", "u8"), ("window", "u8"), ("pending", "u8"), ("rows", "u4"),
+        ("doubled_at", "u4"), ("shift", "u4"), ("unused", "u4"),
+    ]
+)  # fmt: skip
+_WINDOW_BITS = 30  # WINDOW_BITS in totals.h
+_KERNEL_LOSSES = ("ring_full", "map_full", "sampled")
 _CAUSE_NUMBER = {name: number for number, name in LOSS_CAUSE.values.items()}
 
 
@@ -41,6 +47,7 @@ class Counts:
         events: per table, all events so far, without the benign ones.
         benign: per table, all benign events so far.
         lost: per table and cause, all losses so far.
+        sampled: tables of which not every event has its own row.
     """
 
     loaded: Loaded
@@ -48,12 +55,24 @@ class Counts:
     events: dict[str, int] = field(default_factory=dict)
     benign: dict[str, int] = field(default_factory=dict)
     lost: dict[str, dict[str, int]] = field(default_factory=dict)
+    sampled: set[str] = field(default_factory=set)
     _seen: dict[bytes, tuple[int, int]] = field(default_factory=dict)
     _lost_seen: dict[int, int] = field(default_factory=dict)
     _read_ns: int = 0
+    _stale: dict[int, int] = field(default_factory=dict)
+    _lost_now: dict[int, int] = field(default_factory=dict)
 
-    def totals(self) -> Records:
-        """Return rows of TOTALS for every key that moved since the last call."""
+    def totals(self, *, end: bool = False) -> Records:
+        """Return rows of TOTALS for every key that moved since the last call.
+
+        Events that wait for a row to stand for them (`pending` in totals.h) are not in the rows
+        yet: either the next row has them, or they are lost when their window is over.
+
+        Args:
+            end: there will be no more rows.
+        """
+        # Before the totals: what becomes lost in between is then told the next time, and not twice.
+        self._lost_now = self._read_lost()
         keys, values = syscall.map_items(
             self.loaded.fds["map:totals"],
             _KEY,
@@ -62,14 +81,23 @@ class Counts:
             self.loaded.cpus,
         )
         now = self._read_ns = time.monotonic_ns()
-        events = values["events"].sum(axis=1)
+        over = values["window"] != now >> _WINDOW_BITS if not end else True
+        waiting = np.where(over, 0, values["pending"]).sum(axis=1)
+        given_up = np.where(over, values["pending"], 0).sum(axis=1)
+        self._stale = {}
+        for kind in np.unique(keys["kind"][given_up > 0]).tolist():
+            self._stale[kind] = int(given_up[keys["kind"] == kind].sum())
+        for kind in np.unique(keys["kind"][values["shift"].any(axis=1)]).tolist():
+            self.sampled.add(self.tables[kind].name)
+        events = values["events"].sum(axis=1) - waiting
         recorded = values["recorded"].sum(axis=1)
         rows = np.zeros(len(keys), TOTALS.dtype)
         used = 0
         for i, key in enumerate(keys):
             identity = key.tobytes()
             old_events, old_recorded = self._seen.get(identity, (0, 0))
-            new = (int(events[i]), int(recorded[i]))
+            # A processor may be counting while its numbers are copied: none goes back for that.
+            new = (max(int(events[i]), old_events), max(int(recorded[i]), old_recorded))
             if new == (old_events, old_recorded):
                 continue
             self._seen[identity] = new
@@ -95,24 +123,39 @@ class Counts:
     def losses(self) -> Records:
         """Return rows of LOSSES for everything that was lost since the last call.
 
-        They have the time of the totals that were read before them: both end one interval.
+        They are what `totals` found, and have its time: both end one interval.
         """
         now = self._read_ns or time.monotonic_ns()
-        value = np.zeros(self.loaded.cpus, "u8")
         rows = np.zeros(len(self.tables) * len(_KERNEL_LOSSES), LOSSES.dtype)
         used = 0
         for number, table in enumerate(self.tables):
             for cause in _KERNEL_LOSSES:
-                index = number * len(LOSS_CAUSE.values) + _CAUSE_NUMBER[cause]
-                syscall.map_lookup(self.loaded.fds["map:lost"], np.array([index], "u4"), value)
-                count = int(value.sum())
+                index = _lost_index(number, cause)
+                count = self._lost_now.get(index, 0)
+                if cause == "sampled":
+                    count += self._stale.get(number, 0)
                 added = count - self._lost_seen.get(index, 0)
+                if added <= 0:
+                    continue
                 self._lost_seen[index] = count
-                if added:
-                    row = rows[used]
-                    used += 1
-                    row["mono_ns"], row["kind"] = now, table.name
-                    row["cause"], row["events"] = _CAUSE_NUMBER[cause], added
-                    per_cause = self.lost.setdefault(table.name, {})
-                    per_cause[cause] = per_cause.get(cause, 0) + added
+                row = rows[used]
+                used += 1
+                row["mono_ns"], row["kind"] = now, table.name
+                row["cause"], row["events"] = _CAUSE_NUMBER[cause], added
+                per_cause = self.lost.setdefault(table.name, {})
+                per_cause[cause] = per_cause.get(cause, 0) + added
         return rows[:used]
+
+    def _read_lost(self) -> dict[int, int]:
+        value = np.zeros(self.loaded.cpus, "u8")
+        out: dict[int, int] = {}
+        for number in range(len(self.tables)):
+            for cause in _KERNEL_LOSSES:
+                index = _lost_index(number, cause)
+                syscall.map_lookup(self.loaded.fds["map:lost"], np.array([index], "u4"), value)
+                out[index] = int(value.sum())
+        return out
+
+
+def _lost_index(table: int, cause: str) -> int:
+    return table * len(LOSS_CAUSE.values) + _CAUSE_NUMBER[cause]

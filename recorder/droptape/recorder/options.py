@@ -14,6 +14,14 @@ class UsageError(DroptapeError):
     """The command line asks for something that cannot be done."""
 
 
+MAX_RATE = 10_000
+"""The default of `Options.max_rate`.
+
+No host that works has as many events of one cause. A flood of a million per second becomes some
+40,000 rows: 0.4 MB, and a tenth of a processor. Up to there, every event has its row.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """One recording's options.
@@ -26,6 +34,8 @@ class Options:
         rotate_s: seal a segment when it is this old, in seconds.
         disk_budget: remove the oldest segments to stay below so many bytes; None for no limit.
         live: print events as they come.
+        max_rate: rows of one key of the totals, per second and processor, above which they are
+            sampled; 0 for no limit.
         include_benign: also record rows for drops that are part of normal operation.
         track_io: watch every message to know who uses a socket.
         command: run this, and record while it runs; empty for none.
@@ -42,6 +52,7 @@ class Options:
     rotate_s: float = 60.0
     disk_budget: int | None = None
     live: bool = False
+    max_rate: int = MAX_RATE
     include_benign: bool = False
     track_io: bool = False
     command: tuple[str, ...] = ()
@@ -98,6 +109,13 @@ def parse_budget(text: str) -> int:
     if size < LEAST_BUDGET:
         raise UsageError(f"a disk budget of {text} is too small: it has to be 16MB or more")
     return size
+
+
+def parse_rate(text: str) -> int:
+    """Read a number of rows per second, 0 for no limit; UsageError otherwise."""
+    if not text.isdecimal() or int(text) >= 1 << 30:
+        raise UsageError(f"{text!r} is not a number of rows: write 1000, or 0 for no limit")
+    return int(text)
 
 
 def parse_events(text: str, known: tuple[str, ...]) -> tuple[str, ...]:

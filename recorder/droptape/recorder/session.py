@@ -71,6 +71,7 @@ def record(options: Options) -> Ended:
                 options.events,
                 record_benign=options.include_benign,
                 track_io=options.track_io,
+                max_rate=options.max_rate,
                 btf=options.btf,
             )
         try:
@@ -118,6 +119,7 @@ class _Session:
         groups = ProcessGroups()
         self._feed = Feed(loaded, tables, self._scan, self._store, groups)
         self._counts = Counts(loaded, tables)
+        self._sampled: set[str] = set()
         self._explainer = Explainer(self._store, groups)
         self._feed.watchers.append(self._explainer.watch)
         self._sampler = Sampler(loaded, self._explainer.watch)
@@ -210,15 +212,25 @@ class _Session:
         with self._store.update() as manifest:
             manifest.clocks.append(clock_pair())
 
-    def _take_counts(self) -> None:
+    def _take_counts(self, *, end: bool = False) -> None:
         offset = self._wall_offset_ns()
-        self._store.append(TOTALS.name, self._counts.totals(), offset)
+        self._store.append(TOTALS.name, self._counts.totals(end=end), offset)
+        self._note_sampling()
         losses = self._counts.losses()
         if len(losses):
             self._store.append(LOSSES.name, losses, offset)
             with self._store.update() as manifest:
                 for kind, causes in self._counts.lost.items():
                     manifest.losses.setdefault(kind, {}).update(causes)
+
+    def _note_sampling(self) -> None:
+        for name in sorted(self._counts.sampled - self._sampled):
+            self._sampled.add(name)
+            with self._store.update() as manifest:
+                manifest.notes.append(
+                    f"{name} were sampled where one key had more than {self._options.max_rate:,} "
+                    "per second (--max-rate): sum(weight) counts them, count(*) does not"
+                )
 
     def _drain(self) -> None:
         while self._feed.drain(self._wall_offset_ns(), last=True) > 0:
@@ -231,7 +243,7 @@ class _Session:
         for name in [n for n in self._loaded.fds if n.startswith("link:")]:
             os.close(self._loaded.fds.pop(name))
         self._drain()
-        self._take_counts()
+        self._take_counts(end=True)
         self._sampler.deliver(self._store, self._wall_offset_ns())
         self._explainer.look_up()
         self._explainer.write(now=True)

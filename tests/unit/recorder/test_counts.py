@@ -17,7 +17,7 @@ from droptape.recorder.counts import Counts
 
 ENUMS = {"skb_drop_reason": {3: "NO_SOCKET"}}
 TABLES = [all_kinds()[name].table.with_enums(ENUMS) for name in ("drops", "listen")]
-RING_FULL, MAP_FULL = 0, 1
+RING_FULL, MAP_FULL, SAMPLED = 0, 1, 2
 
 
 class Kernel:
@@ -81,6 +81,7 @@ def test_benign_totals_are_kept_apart_and_unknown_reasons_stay_numbers(
 
 def test_losses_are_rows_of_the_declared_record(kernel: Kernel, counted: Counts) -> None:
     kernel.lost = {0 * 4 + RING_FULL: [3, 4], 1 * 4 + MAP_FULL: [1, 0], 1 * 4 + RING_FULL: [0, 9]}
+    counted.totals()
     rows = counted.losses()
     assert rows.dtype == LOSSES.dtype
     assert len(rows.tobytes()) == 3 * LOSSES.dtype.itemsize
@@ -89,5 +90,46 @@ def test_losses_are_rows_of_the_declared_record(kernel: Kernel, counted: Counts)
         (b"listen", RING_FULL, 9),
         (b"listen", MAP_FULL, 1),
     }
+    counted.totals()
     assert len(counted.losses()) == 0
     assert counted.lost == {"drops": {"ring_full": 7}, "listen": {"ring_full": 9, "map_full": 1}}
+
+
+def books(counted: Counts, *, end: bool = False) -> tuple[int, int, int]:
+    """Events, recorded events and losses of one interval."""
+    totals, losses = counted.totals(end=end), counted.losses()
+    return (
+        int(totals["events"].sum()),
+        int(totals["recorded"].sum()),
+        int(losses["events"].sum()),
+    )
+
+
+def test_what_waits_for_a_row_is_counted_with_it_or_when_it_is_lost(
+    kernel: Kernel, counted: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = 5 << 30
+    monkeypatch.setattr("time.monotonic_ns", lambda: window)
+    kernel.count((100, 0), (90, 0), kind=0, cause=3)
+    kernel.values["window"], kernel.values["shift"][0, 0] = 5, 1
+    kernel.values["pending"][0] = (10, 0)
+    assert books(counted) == (90, 90, 0)
+    assert counted.sampled == {"drops"}
+    # The next row takes the ten with it, and four more wait.
+    kernel.values["events"][0, 0], kernel.values["recorded"][0, 0] = 105, 101
+    kernel.values["pending"][0] = (4, 0)
+    assert books(counted) == (11, 11, 0)
+    # Their window is over.
+    window = 6 << 30
+    assert books(counted) == (4, 0, 4)
+    # The kernel notices it with the key's next event.
+    kernel.lost = {0 * 4 + SAMPLED: [4, 0]}
+    kernel.values["pending"][0], kernel.values["window"][0, 0] = (0, 0), 6
+    kernel.values["events"][0, 0] += 1
+    kernel.values["recorded"][0, 0] += 1
+    assert books(counted) == (1, 1, 0)
+    kernel.values["events"][0, 0] += 3
+    kernel.values["pending"][0] = (3, 0)
+    assert books(counted) == (0, 0, 0)
+    assert books(counted, end=True) == (3, 0, 3)
+    assert counted.lost == {"drops": {"sampled": 7}}

@@ -2,10 +2,14 @@
 -- {totals}, {losses}: the views of these names.
 -- Columns: recording, kind, counted (not recorded by the totals), recorded (reported), causes
 -- (of all losses), disk_full, map_full.
+-- Benign events that are only counted are not missing. Where they were to have rows, some have.
 WITH missing AS (
-    SELECT recording, kind, sum(events - recorded) AS events
-    FROM {totals}
-    WHERE benign IS NOT TRUE
+    SELECT recording, kind,
+        sum(CASE WHEN benign IS NOT TRUE OR rows_wanted THEN events - recorded ELSE 0 END) AS events
+    FROM (
+        SELECT *, bool_or(benign AND recorded > 0) OVER (PARTITION BY recording, kind) AS rows_wanted
+        FROM {totals}
+    )
     GROUP BY recording, kind
 ),
 told AS (

@@ -13,20 +13,22 @@
 #define NO_UID 0xffffffffU
 
 /* Clear a fresh record and fill what needs neither packet nor socket. */
-#define EVENT_BEGIN(e)                                     \
-    do {                                                   \
-        __builtin_memset((e), 0, sizeof(*(e)));            \
-        event_context((struct common_event *)(e));         \
+#define EVENT_BEGIN(e) EVENT_BEGIN_AT(e, bpf_ktime_get_ns(), 1)
+#define EVENT_BEGIN_SAMPLE(e, sample) EVENT_BEGIN_AT(e, (sample).now, (sample).weight)
+#define EVENT_BEGIN_AT(e, now, weight)                                  \
+    do {                                                                \
+        __builtin_memset((e), 0, sizeof(*(e)));                         \
+        event_context((struct common_event *)(e), (now), (weight));     \
     } while (0)
 
-INLINE void event_context(struct common_event *e)
+INLINE void event_context(struct common_event *e, __u64 now, __u32 weight)
 {
-    e->mono_ns = bpf_ktime_get_ns();
+    e->mono_ns = now;
     e->cpu = bpf_get_smp_processor_id();
     e->context_pid = bpf_get_current_pid_tgid() >> 32;
     bpf_get_current_comm(&e->context_comm, sizeof(e->context_comm));
     e->uid = NO_UID;
-    e->weight = 1;
+    e->weight = weight;
 }
 
 /* State (`state`), user, group, namespace and owner of the event's socket. */
@@ -57,26 +59,24 @@ INLINE void event_locked_socket(struct common_event *e, __u64 sk, __u8 state)
     owner_is_current(e, sk);
 }
 
-/* Where there is no socket, the device of the packet tells the namespace. Returns the device. */
-INLINE __u64 event_device(struct common_event *e, __u64 skb)
+/* Where there is no socket, the device of the packet tells the namespace. */
+INLINE void event_device(struct common_event *e, __u64 dev)
 {
-    __u64 dev = packet_device(skb);
     packet_device_name(e, dev);
     if (!e->netns)
         e->netns = net_inum(device_net(dev));
-    return dev;
 }
 
 /*
- * Rules 7 and 8 of owner.h, for a received packet that met no socket. `looked_up`: the kernel has
- * looked for one, so nobody listens there.
+ * Rules 7 and 8 of owner.h, for a received packet that met no socket. `input`: where its route
+ * leads. `looked_up`: the kernel has looked for a socket, so nobody listens there.
  */
-INLINE void event_owner_without_socket(struct common_event *e, __u64 skb, __u8 tcp_flags,
+INLINE void event_owner_without_socket(struct common_event *e, __u64 input, __u8 tcp_flags,
                                        bool looked_up)
 {
     if (e->protocol == PROTO_TCP && !(tcp_flags & TCP_FLAG_SYN)) {
         owner_of_flow(e, false);
-    } else if (!looked_up && is_for_this_host(skb)) {
+    } else if (!looked_up && is_for_this_host(input)) {
         __u64 listener = 0;
         if (e->protocol == PROTO_UDP)
             owner_of_udp_port(e);

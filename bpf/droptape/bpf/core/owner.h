@@ -339,14 +339,17 @@ INLINE void owner_of_own_flow(struct common_event *e, __u64 sk, __u8 state)
     owner_of_flow_key(e, &key);
 }
 
-/* Rules 1 and 4 to 6. `state` tells how much of `sk` may be read. */
+/*
+ * Rules 1 and 4 to 6. `state` tells how much of `sk` may be read. If the event has an inode, it is
+ * that of `sk` (socket_identity).
+ */
 INLINE bool owner_of_socket(struct common_event *e, __u64 sk, __u8 state)
 {
     struct owner *owner = owners.lookup(&sk);
     if (!owner || !owner->pid)
         return false;
     if (is_full(state)) {
-        __u64 inode = socket_inode(sk);
+        __u64 inode = e->inode ? e->inode : socket_inode(sk);
         if (inode && owner->inode && inode != owner->inode)
             return false;
     }
@@ -366,13 +369,9 @@ INLINE void owner_of_udp_socket(struct common_event *e, __u64 sk)
         owner_found(e, holder, OWNER_SOURCE_SOCKET);
 }
 
-/* Whether the route of a received packet ends on this host. */
-INLINE bool is_for_this_host(__u64 skb)
+/* Whether the route of a received packet, with this `input`, ends on this host. */
+INLINE bool is_for_this_host(__u64 input)
 {
-    __u64 dst = READ(skb, sk_buff, _skb_refdst) & ~7ULL;
-    if (!dst)
-        return false;
-    __u64 input = READ(dst, dst_entry, input);
     return IN_FUNCTION(input, ip_local_deliver) || IN_FUNCTION(input, ip6_input);
 }
 

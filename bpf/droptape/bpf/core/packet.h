@@ -59,13 +59,23 @@ struct tcp_header { __u16 sport, dport; __u32 seq, ack; __u8 offset, flags; };
  */
 #define HEADER_BYTES 64
 
+/* What the headers of a packet say. */
+struct packet {
+    struct tcp_header h; /* ports in UDP too; all 0 in fragments after the first */
+    __u8 version;
+    __u8 protocol;
+    __u8 headers[HEADER_BYTES] __attribute__((aligned(8)));
+};
+
 /*
- * Fill the flow of an event from the network header of `skb`. Returns false when the packet has no
- * IP header yet, or is not IP. Ports are left 0 in fragments after the first.
+ * Read the headers of a packet from its network header on. Returns false when the packet has no IP
+ * header yet, or is not IP.
  */
-INLINE bool packet_flow(struct common_event *e, __u64 skb, struct tcp_part *tcp)
+INLINE bool packet_read(struct packet *packet, __u64 skb)
 {
     __u8 places[64] __attribute__((aligned(8)));
+    packet->protocol = packet->version = 0;
+    __builtin_memset(&packet->h, 0, sizeof(packet->h));
     if (bpf_probe_read_kernel(places, PLACES_BYTES, (void *)ADDRESS_OF(skb, sk_buff, protocol)))
         return false;
     __u16 ethertype = FROM_BE16(PLACE(places, __u16, protocol));
@@ -75,45 +85,73 @@ INLINE bool packet_flow(struct common_event *e, __u64 skb, struct tcp_part *tcp)
     __u64 ip;
     __builtin_memcpy(&ip, places + OFFSET(sk_buff, head) - OFFSET(sk_buff, protocol), 8);
     ip += network;
-    __u8 headers[HEADER_BYTES] __attribute__((aligned(8)));
-    if (bpf_probe_read_kernel(headers, sizeof(headers), (void *)ip))
+    __u8 *headers = packet->headers;
+    if (bpf_probe_read_kernel(headers, HEADER_BYTES, (void *)ip))
         return false;
-    struct tcp_header h;
+    __u64 l4 = ip;
     if (ethertype == ETHERTYPE_IP && headers[0] >> 4 == 4) {
-        struct ipv4_header *v4 = (struct ipv4_header *)headers;
-        e->ip_version = 4;
-        e->protocol = v4->protocol;
-        map_ipv4(e->saddr, v4->saddr);
-        map_ipv4(e->daddr, v4->daddr);
+        const struct ipv4_header *v4 = (const struct ipv4_header *)headers;
+        packet->version = 4;
+        packet->protocol = v4->protocol;
         if ((v4->b[6] & 0x1f) | v4->b[7])
             return true;
         if (headers[0] == 0x45)
-            __builtin_memcpy(&h, headers + 20, sizeof(h));
-        else if (bpf_probe_read_kernel(&h, sizeof(h), (void *)(ip + 4 * (headers[0] & 0xf))))
-            return true;
+            __builtin_memcpy(&packet->h, headers + 20, sizeof(packet->h));
+        else
+            l4 += 4 * (headers[0] & 0xf);
     } else if (ethertype == ETHERTYPE_IPV6 && headers[0] >> 4 == 6) {
-        struct ipv6_header *v6 = (struct ipv6_header *)headers;
-        e->ip_version = 6;
-        __builtin_memcpy(e->saddr, v6->saddr, 16);
-        __builtin_memcpy(e->daddr, v6->daddr, 16);
-        __u64 l4 = ip + 40;
-        e->protocol = skip_extensions(&l4, v6->next);
-        if (l4 == ip + 40)
-            __builtin_memcpy(&h, headers + 40, sizeof(h));
-        else if (bpf_probe_read_kernel(&h, sizeof(h), (void *)l4))
-            return true;
+        packet->version = 6;
+        l4 += 40;
+        packet->protocol = skip_extensions(&l4, ((const struct ipv6_header *)headers)->next);
+        if (l4 == ip + 40) {
+            __builtin_memcpy(&packet->h, headers + 40, sizeof(packet->h));
+            l4 = ip;
+        }
     } else {
         return false;
     }
+    if (l4 != ip)
+        bpf_probe_read_kernel(&packet->h, sizeof(packet->h), (void *)l4);
+    return true;
+}
+
+INLINE __u8 packet_tcp_flags(const struct packet *packet)
+{
+    return packet->protocol == PROTO_TCP ? packet->h.flags : 0;
+}
+
+/* Fill the flow of an event from what packet_read has found. */
+INLINE void packet_fill(struct common_event *e, const struct packet *packet, struct tcp_part *tcp)
+{
+    e->ip_version = packet->version;
+    e->protocol = packet->protocol;
+    if (packet->version == 4) {
+        const struct ipv4_header *v4 = (const struct ipv4_header *)packet->headers;
+        map_ipv4(e->saddr, v4->saddr);
+        map_ipv4(e->daddr, v4->daddr);
+    } else {
+        const struct ipv6_header *v6 = (const struct ipv6_header *)packet->headers;
+        __builtin_memcpy(e->saddr, v6->saddr, 16);
+        __builtin_memcpy(e->daddr, v6->daddr, 16);
+    }
     if (e->protocol == PROTO_TCP || e->protocol == PROTO_UDP) {
-        e->sport = FROM_BE16(h.sport);
-        e->dport = FROM_BE16(h.dport);
+        e->sport = FROM_BE16(packet->h.sport);
+        e->dport = FROM_BE16(packet->h.dport);
     }
     if (e->protocol == PROTO_TCP) {
-        tcp->seq = FROM_BE32(h.seq);
-        tcp->ack = FROM_BE32(h.ack);
-        tcp->flags = h.flags;
+        tcp->seq = FROM_BE32(packet->h.seq);
+        tcp->ack = FROM_BE32(packet->h.ack);
+        tcp->flags = packet->h.flags;
     }
+}
+
+/* Both at once. */
+INLINE bool packet_flow(struct common_event *e, __u64 skb, struct tcp_part *tcp)
+{
+    struct packet packet;
+    if (!packet_read(&packet, skb))
+        return false;
+    packet_fill(e, &packet, tcp);
     return true;
 }
 
@@ -127,15 +165,46 @@ INLINE __u64 device_net(__u64 dev)
     return dev ? READ(dev + OFFSET(net_device, nd_net), possible_net_t, net) : 0;
 }
 
+/* The begin of an sk_buff, read at once: a read costs more than what it reads. */
+#define BEGIN_BYTES (OFFSET(sk_buff, len) + 4 - OFFSET(sk_buff, dev))
+#define BEGIN_PART(bytes, type, member) \
+    (*(type *)((bytes) + OFFSET(sk_buff, member) - OFFSET(sk_buff, dev)))
+_Static_assert(OFFSET(sk_buff, dev) < OFFSET(sk_buff, sk) &&
+                   OFFSET(sk_buff, sk) < OFFSET(sk_buff, _skb_refdst) &&
+                   OFFSET(sk_buff, _skb_refdst) < OFFSET(sk_buff, len) && BEGIN_BYTES <= 128,
+               "struct sk_buff");
+
+struct packet_begin {
+    __u64 dev;
+    __u64 sk;
+    __u64 dst;
+    __u32 length;
+};
+
+INLINE void packet_begin(struct packet_begin *begin, __u64 skb)
+{
+    __u8 bytes[128] __attribute__((aligned(8)));
+    __builtin_memset(begin, 0, sizeof(*begin));
+    if (bpf_probe_read_kernel(bytes, BEGIN_BYTES, (void *)ADDRESS_OF(skb, sk_buff, dev)))
+        return;
+    begin->dev = BEGIN_PART(bytes, __u64, dev);
+    begin->sk = BEGIN_PART(bytes, __u64, sk);
+    /* The lowest bit says that the route is not reference counted (SKB_DST_NOREF). */
+    begin->dst = BEGIN_PART(bytes, __u64, _skb_refdst) & ~7ULL;
+    begin->length = BEGIN_PART(bytes, __u32, len);
+}
+
 /* The device of a packet: its own, else that of its route (a received packet keeps that one). */
+INLINE __u64 packet_begin_device(const struct packet_begin *begin)
+{
+    return begin->dev ? begin->dev : begin->dst ? READ(begin->dst, dst_entry, dev) : 0;
+}
+
 INLINE __u64 packet_device(__u64 skb)
 {
-    __u64 dev = READ(skb, sk_buff, dev);
-    if (dev)
-        return dev;
-    /* The lowest bit says that the route is not reference counted (SKB_DST_NOREF). */
-    __u64 dst = READ(skb, sk_buff, _skb_refdst) & ~7ULL;
-    return dst ? READ(dst, dst_entry, dev) : 0;
+    struct packet_begin begin;
+    packet_begin(&begin, skb);
+    return packet_begin_device(&begin);
 }
 
 INLINE void packet_device_name(struct common_event *e, __u64 dev)

@@ -29,6 +29,31 @@ INLINE __u8 socket_state(__u64 sk) { return READ(sk, sock_common, skc_state); }
 
 INLINE bool is_full(__u8 state) { return state != STATE_TIME_WAIT && state != STATE_NEW_SYN_RECV; }
 
+/* The begin of a struct sock_common, read at once. */
+#define SOCKET_BEGIN_BYTES (OFFSET(sock_common, skc_net) + 8 - OFFSET(sock_common, skc_family))
+_Static_assert(OFFSET(sock_common, skc_family) < OFFSET(sock_common, skc_state) &&
+                   OFFSET(sock_common, skc_state) < OFFSET(sock_common, skc_net) &&
+                   SOCKET_BEGIN_BYTES <= 64,
+               "struct sock_common");
+
+struct socket_begin {
+    __u64 net;
+    __u16 family;
+    __u8 state;
+};
+
+INLINE void socket_begin(struct socket_begin *begin, __u64 sk)
+{
+    __u8 bytes[64] __attribute__((aligned(8)));
+    __builtin_memset(begin, 0, sizeof(*begin));
+    if (bpf_probe_read_kernel(bytes, SOCKET_BEGIN_BYTES,
+                              (void *)ADDRESS_OF(sk, sock_common, skc_family)))
+        return;
+    begin->family = *(__u16 *)bytes;
+    begin->state = bytes[OFFSET(sock_common, skc_state) - OFFSET(sock_common, skc_family)];
+    begin->net = *(__u64 *)(bytes + OFFSET(sock_common, skc_net) - OFFSET(sock_common, skc_family));
+}
+
 INLINE __u64 socket_net(__u64 sk)
 {
     return READ(sk + OFFSET(sock_common, skc_net), possible_net_t, net);
@@ -62,6 +87,11 @@ INLINE void socket_addresses(__u64 sk, __u8 *local, __u8 *remote)
     }
 }
 
+INLINE __u8 socket_protocol(__u64 sk, __u8 state)
+{
+    return is_full(state) ? READ(sk, sock, sk_protocol) : PROTO_TCP;
+}
+
 /* The flow as the socket sends it: from its own address to the peer's. */
 INLINE void socket_flow(struct common_event *e, __u64 sk, __u8 state)
 {
@@ -69,16 +99,18 @@ INLINE void socket_flow(struct common_event *e, __u64 sk, __u8 state)
     e->ip_version = READ(sk, sock_common, skc_family) == AF_INET_ || is_mapped(e->daddr) ? 4 : 6;
     e->sport = socket_local_port(sk, state);
     e->dport = FROM_BE16(READ(sk, sock_common, skc_dport));
-    e->protocol = is_full(state) ? READ(sk, sock, sk_protocol) : PROTO_TCP;
+    e->protocol = socket_protocol(sk, state);
 }
 
 /*
  * User, group and namespace of a socket. The group is that of the task that called socket(); a
- * connection's is its listener's. It stays when the socket is handed on.
+ * connection's is its listener's. It stays when the socket is handed on. The caller may know the
+ * namespace already.
  */
 INLINE void socket_identity(struct common_event *e, __u64 sk, __u8 state)
 {
-    e->netns = net_inum(socket_net(sk));
+    if (!e->netns)
+        e->netns = net_inum(socket_net(sk));
     if (!is_full(state))
         return;
     e->uid = READ(sk, sock, sk_uid);

@@ -54,16 +54,13 @@ INLINE bool found_nobody(__u32 reason, __u64 location)
  * Where the packet was on its way. A route to this host is the same for a packet that comes in and
  * for one that is sent to itself: only the latter has no device yet.
  */
-INLINE __u8 packet_path(__u64 skb)
+INLINE __u8 packet_path(const struct packet_begin *begin, __u64 input)
 {
-    __u64 dst = READ(skb, sk_buff, _skb_refdst) & ~7ULL;
-    if (!dst)
+    if (!begin->dst)
         return PACKET_PATH_UNROUTED;
-    __u64 input = READ(dst, dst_entry, input);
     if (IN_FUNCTION(input, ip_forward) || IN_FUNCTION(input, ip6_forward))
         return PACKET_PATH_FORWARD;
-    if ((IN_FUNCTION(input, ip_local_deliver) || IN_FUNCTION(input, ip6_input)) &&
-        READ(skb, sk_buff, dev))
+    if ((IN_FUNCTION(input, ip_local_deliver) || IN_FUNCTION(input, ip6_input)) && begin->dev)
         return PACKET_PATH_INPUT;
     return PACKET_PATH_OUTPUT;
 }
@@ -80,72 +77,85 @@ int drops_kfree_skb(struct bpf_raw_tracepoint_args *ctx)
 #if ARGS(kfree_skb) >= 4
     sk = ctx->args[3];
 #endif
+    struct packet_begin begin;
+    packet_begin(&begin, skb);
     if (!sk)
-        sk = READ(skb, sk_buff, sk);
+        sk = begin.sk;
+    struct socket_begin socket = {};
+    if (sk)
+        socket_begin(&socket, sk);
     /* Before ip_rcv_core a received packet still names the socket that sent it, or a tun device. */
-    __u16 family = sk ? READ(sk, sock_common, skc_family) : 0;
-    bool unix_socket = family == AF_UNIX_;
-    if (family != AF_INET_ && family != AF_INET6_)
+    bool unix_socket = socket.family == AF_UNIX_;
+    if (socket.family != AF_INET_ && socket.family != AF_INET6_)
         sk = 0;
-    __u8 state = sk ? socket_state(sk) : 0;
+    __u8 state = sk ? socket.state : 0;
+    __u64 dev = 0;
     bool benign = unix_socket || is_benign(reason, location, state);
     struct totals_key key = {
         .location = location, .cause = reason, .kind = KIND_DROPS, .benign = benign};
+    if (sk)
+        key.netns = net_inum(socket.net);
+    if (!key.netns) {
+        dev = packet_begin_device(&begin);
+        key.netns = net_inum(device_net(dev));
+    }
     if (benign && !RECORD_BENIGN) {
-        __u64 dev = sk ? 0 : packet_device(skb);
-        key.netns = net_inum(sk ? socket_net(sk) : device_net(dev));
-        if (sk)
-            key.protocol = is_full(state) ? READ(sk, sock, sk_protocol) : PROTO_TCP;
+        key.protocol = sk ? socket_protocol(sk, state) : 0;
         count_total(&key, 1, false);
         return 0;
     }
+    struct packet packet;
+    bool has_headers = packet_read(&packet, skb);
+    __u8 tcp_flags = packet_tcp_flags(&packet);
+    key.protocol = has_headers ? packet.protocol : sk ? socket_protocol(sk, state) : 0;
+    /* Nobody waits for the answer to a segment other than a SYN that finds no socket. */
+    if (REASON_IS(reason, NO_SOCKET) && tcp_flags && !(tcp_flags & TCP_FLAG_SYN) &&
+        state != STATE_LISTEN) {
+        key.benign = benign = true;
+        if (!RECORD_BENIGN) {
+            count_total(&key, 1, false);
+            return 0;
+        }
+    }
+    struct sample sample = sample_row(&key, 1, 1);
+    if (!sample.weight)
+        return 0;
     struct drops_event *e = ring_drops.ringbuf_reserve(sizeof(*e));
-    if (!e) {
-        /* The row is lost, so its counts go to the key without flow. */
-        key.netns = net_inum(sk ? socket_net(sk) : device_net(packet_device(skb)));
-        count_lost(KIND_DROPS, LOST_RING_FULL, 1);
-        count_total(&key, 1, false);
+    sampled(&sample, KIND_DROPS, e != NULL);
+    if (!e)
         return 0;
-    }
     struct common_event *common = (struct common_event *)e;
     struct tcp_part tcp = {};
-    EVENT_BEGIN(e);
-    if (!packet_flow(common, skb, &tcp) && sk)
+    EVENT_BEGIN_SAMPLE(e, sample);
+    e->netns = key.netns;
+    if (has_headers)
+        packet_fill(common, &packet, &tcp);
+    else if (sk)
         socket_flow(common, sk, state);
     if (sk)
         event_socket(common, sk, state);
-    event_device(common, skb);
+    event_device(common, dev ? dev : packet_begin_device(&begin));
+    __u64 input = begin.dst ? READ(begin.dst, dst_entry, input) : 0;
     if (!sk && is_receiving_udp(location))
         owner_of_udp_port(common);
     else if (!sk)
-        event_owner_without_socket(common, skb, tcp.flags, found_nobody(reason, location));
+        event_owner_without_socket(common, input, tcp_flags, found_nobody(reason, location));
     /* A late packet of an ended connection reaches the listener. Not so a refused final ACK. */
-    if (state == STATE_LISTEN && tcp.flags && !(tcp.flags & TCP_FLAG_SYN) &&
+    if (state == STATE_LISTEN && tcp_flags && !(tcp_flags & TCP_FLAG_SYN) &&
         !REASON_IS(reason, TCP_LISTEN_OVERFLOW))
         owner_of_flow(common, false);
     e->location = location;
     e->reason = reason;
-    e->length = READ(skb, sk_buff, len);
+    e->length = begin.length;
     e->seq = tcp.seq;
     e->ack = tcp.ack;
-    e->tcp_flags = tcp.flags;
-    e->path = packet_path(skb);
+    e->tcp_flags = tcp_flags;
+    e->path = packet_path(&begin, input);
     if (e->path == PACKET_PATH_OUTPUT && e->protocol == PROTO_TCP && sk && is_full(state))
         owner_is_current(common, sk);
     if (sk && is_full(state))
         e->rcvbuf = READ(sk, sock, sk_rcvbuf);
-    /* Nobody waits for the answer to a segment other than a SYN that finds no socket. */
-    if (REASON_IS(reason, NO_SOCKET) && e->protocol == PROTO_TCP && tcp.flags &&
-        !(tcp.flags & TCP_FLAG_SYN) && state != STATE_LISTEN)
-        key.benign = benign = true;
     e->benign = benign;
-    key.netns = e->netns;
-    key.protocol = e->protocol;
-    bool record = RECORD_BENIGN || !benign;
-    count_total(&key, 1, record);
-    if (record)
-        ring_drops.ringbuf_submit(e, BPF_RB_NO_WAKEUP);
-    else
-        ring_drops.ringbuf_discard(e, BPF_RB_NO_WAKEUP);
+    ring_drops.ringbuf_submit(e, BPF_RB_NO_WAKEUP);
     return 0;
 }

@@ -41,18 +41,18 @@ INLINE void refused(__u64 skb, __u64 listener, __u64 net, __u32 netns, __u8 even
 {
     struct totals_key key = {
         .cause = event, .netns = netns, .kind = KIND_LISTEN, .protocol = PROTO_TCP};
-    struct listen_event *e = ring_listen.ringbuf_reserve(sizeof(*e));
-    count_total(&key, n, e != NULL);
-    if (!e) {
-        count_lost(KIND_LISTEN, LOST_RING_FULL, n);
+    struct sample sample = sample_row(&key, n, 1);
+    if (!sample.weight)
         return;
-    }
+    struct listen_event *e = ring_listen.ringbuf_reserve(sizeof(*e));
+    sampled(&sample, KIND_LISTEN, e != NULL);
+    if (!e)
+        return;
     struct common_event *common = (struct common_event *)e;
     struct tcp_part tcp = {};
-    EVENT_BEGIN(e);
+    EVENT_BEGIN_SAMPLE(e, sample);
     packet_flow(common, skb, &tcp);
     e->netns = netns;
-    e->weight = n;
     e->event = event;
     e->mechanism = mechanism;
     if (!listener)
@@ -63,7 +63,7 @@ INLINE void refused(__u64 skb, __u64 listener, __u64 net, __u32 netns, __u8 even
         listener_fill(e, listener);
     else
         e->lport = e->dport;
-    event_device(common, skb);
+    event_device(common, packet_device(skb));
     ring_listen.ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 }
 

@@ -5,13 +5,11 @@
  */
 #include "core/event.h"
 
-INLINE void count_reset(__u32 netns, __u8 direction, bool recorded)
+INLINE struct sample sample_reset(__u32 netns, __u8 direction)
 {
     struct totals_key key = {
         .cause = direction, .netns = netns, .kind = KIND_RESETS, .protocol = PROTO_TCP};
-    count_total(&key, 1, recorded);
-    if (!recorded)
-        count_lost(KIND_RESETS, LOST_RING_FULL, 1);
+    return sample_row(&key, 1, 1);
 }
 
 /* The reset goes the other way than the packet it answers. */
@@ -28,13 +26,16 @@ INLINE void turn_around(struct common_event *e)
 INLINE int reset_sent(__u64 sk, __u64 skb, __u32 reason)
 {
     __u64 net = sk ? socket_net(sk) : skb ? device_net(packet_device(skb)) : 0;
+    struct sample sample = sample_reset(net_inum(net), RESET_DIRECTION_SENT);
+    if (!sample.weight)
+        return 0;
     struct resets_event *e = ring_resets.ringbuf_reserve(sizeof(*e));
-    count_reset(net_inum(net), RESET_DIRECTION_SENT, e != NULL);
+    sampled(&sample, KIND_RESETS, e != NULL);
     if (!e)
         return 0;
     struct common_event *common = (struct common_event *)e;
     struct tcp_part tcp = {};
-    EVENT_BEGIN(e);
+    EVENT_BEGIN_SAMPLE(e, sample);
     if (skb && packet_flow(common, skb, &tcp))
         turn_around(common);
     else if (sk)
@@ -43,7 +44,7 @@ INLINE int reset_sent(__u64 sk, __u64 skb, __u32 reason)
     if (sk)
         event_socket(common, sk, socket_state(sk));
     if (skb)
-        event_device(common, skb);
+        event_device(common, packet_device(skb));
     /* A reset in answer to a late packet of a connection that is gone. */
     if ((!sk || common->state == STATE_LISTEN) && skb && !(tcp.flags & TCP_FLAG_SYN))
         owner_of_flow(common, true);
@@ -90,12 +91,15 @@ int kretfunc__tcp_v6_send_reset(struct bpf_raw_tracepoint_args *ctx)
 int resets_received(struct bpf_raw_tracepoint_args *ctx)
 {
     __u64 sk = ctx->args[0];
+    struct sample sample = sample_reset(net_inum(socket_net(sk)), RESET_DIRECTION_RECEIVED);
+    if (!sample.weight)
+        return 0;
     struct resets_event *e = ring_resets.ringbuf_reserve(sizeof(*e));
-    count_reset(net_inum(socket_net(sk)), RESET_DIRECTION_RECEIVED, e != NULL);
+    sampled(&sample, KIND_RESETS, e != NULL);
     if (!e)
         return 0;
     struct common_event *common = (struct common_event *)e;
-    EVENT_BEGIN(e);
+    EVENT_BEGIN_SAMPLE(e, sample);
     __u8 state = socket_state(sk);
     socket_flow(common, sk, state);
     turn_around(common);

@@ -60,13 +60,11 @@ INLINE bool gave_up(int error)
     return error == -EBUSY || error == -ENOMEM || error == -EHOSTUNREACH || error == -EAGAIN;
 }
 
-INLINE void count_retransmit(__u32 netns, __u8 kind, __u32 segments, bool recorded)
+INLINE struct sample sample_retransmit(__u32 netns, __u8 kind, __u32 segments)
 {
     struct totals_key key = {
         .cause = kind, .netns = netns, .kind = KIND_RETRANSMITS, .protocol = PROTO_TCP};
-    count_total(&key, segments, recorded);
-    if (!recorded)
-        count_lost(KIND_RETRANSMITS, LOST_RING_FULL, segments);
+    return sample_row(&key, segments, segments);
 }
 
 int retransmits_skb(struct bpf_raw_tracepoint_args *ctx)
@@ -91,12 +89,15 @@ int retransmits_skb(struct bpf_raw_tracepoint_args *ctx)
             return 0;
         }
     }
+    struct sample sample = sample_retransmit(net_inum(socket_net(sk)), kind, segments);
+    if (!sample.weight)
+        return 0;
     struct retransmits_event *e = ring_retransmits.ringbuf_reserve(sizeof(*e));
-    count_retransmit(net_inum(socket_net(sk)), kind, segments, e != NULL);
+    sampled(&sample, KIND_RETRANSMITS, e != NULL);
     if (!e)
         return 0;
     struct common_event *common = (struct common_event *)e;
-    EVENT_BEGIN(e);
+    EVENT_BEGIN_SAMPLE(e, sample);
     socket_flow(common, sk, state);
     event_locked_socket(common, sk, state);
     e->kind = kind;
@@ -116,12 +117,15 @@ int retransmits_skb(struct bpf_raw_tracepoint_args *ctx)
 int retransmits_synack(struct bpf_raw_tracepoint_args *ctx)
 {
     __u64 sk = ctx->args[0], request = ctx->args[1];
+    struct sample sample = sample_retransmit(net_inum(socket_net(sk)), RETRANSMIT_KIND_SYNACK, 1);
+    if (!sample.weight)
+        return 0;
     struct retransmits_event *e = ring_retransmits.ringbuf_reserve(sizeof(*e));
-    count_retransmit(net_inum(socket_net(sk)), RETRANSMIT_KIND_SYNACK, 1, e != NULL);
+    sampled(&sample, KIND_RETRANSMITS, e != NULL);
     if (!e)
         return 0;
     struct common_event *common = (struct common_event *)e;
-    EVENT_BEGIN(e);
+    EVENT_BEGIN_SAMPLE(e, sample);
     socket_flow(common, request, STATE_NEW_SYN_RECV);
     socket_identity(common, sk, STATE_LISTEN);
     owner_of_socket(common, sk, STATE_LISTEN);
