@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import NoReturn
 
-from . import lean  # noqa: F401  before NumPy and pyarrow
+from . import lean  # before NumPy and pyarrow
 
 # isort: split
 from droptape.bpf.kinds import all_kinds
@@ -209,6 +209,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
     if sys.stderr.isatty() and not options.live:
         print(f"recording into {options.output}, Ctrl-C ends it", file=sys.stderr)
+    lean.without_pandas()
     ended = record(options)
     if sys.stderr.isatty():
         rows = ", ".join(f"{count:,} {name}" for name, count in ended.rows.items())

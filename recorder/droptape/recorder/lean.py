@@ -8,6 +8,7 @@ Arrow's own allocators keep what they once had, and one of them has a thread.
 from __future__ import annotations
 
 import os
+import sys
 
 _SETTINGS = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -21,3 +22,29 @@ os.environ.update(_ours)
 def environment() -> dict[str, str]:
     """Return the environment that this process was called with, for other programs."""
     return {name: value for name, value in os.environ.items() if name not in _ours}
+
+
+class _NoPandas:
+    """An importer that finds no pandas."""
+
+    @staticmethod
+    def find_spec(name: str, _path: object = None, _target: object = None) -> None:
+        """Say so when asked for it."""
+        if name == "pandas":
+            raise ModuleNotFoundError(name, name=name)
+
+
+def without_pandas() -> None:
+    """Keep pyarrow from importing pandas, which it does with the first array where there is one.
+
+    Nothing here has a use for it, and it takes 40 MB and half a second.
+    """
+    if "pandas" in sys.modules:
+        return
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        import pyarrow as pa
+
+        pa.array([0])  # asks once, and keeps the answer
+    finally:
+        sys.meta_path.remove(_NoPandas)
