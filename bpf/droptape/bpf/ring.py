@@ -1,8 +1,9 @@
 """Reading a BPF ring buffer whose records all have one size, as NumPy arrays.
 
-The kernel maps a consumer page (writable), a producer page, and the data area twice in a row, so a
-batch never wraps (kernel/bpf/ringbuf.c). Each record follows an 8-byte header: its length with two
-flag bits, and a page offset.
+The kernel offers a consumer page (writable), a producer page, and the data area twice in a row, so
+that a batch never wraps (kernel/bpf/ringbuf.c). It is mapped here once: every page of the second
+would count as memory of this process. A batch that wraps is put together. Each record follows an
+8-byte header: its length with two flag bits, and a page offset.
 """
 
 from __future__ import annotations
@@ -46,9 +47,7 @@ class Ring:
         self.stride = _HEADER_BYTES + dtype.itemsize
         # The producer and the data cannot be written, and the kernel insists on that.
         self._consumer_map = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        self._data_map = mmap.mmap(
-            fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
-        )
+        self._data_map = mmap.mmap(fd, page + size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._consumer = np.frombuffer(self._consumer_map, "u8", 1)
         self._producer = np.frombuffer(self._data_map, "u8", 1)
         self._data = np.frombuffer(self._data_map, "u1", offset=page)
@@ -77,24 +76,37 @@ class Ring:
         # Taking a lock orders the loads before it and after it on every architecture.
         with self._fence:
             start = position % self.size
-            area = self._data[start : start + available * self.stride]
-            framed = area.view(self._framed)
-            length = framed["length"].copy()
+            length = _joined([run["length"] for run in self._runs(start, available)])
         busy = np.flatnonzero(length & _BUSY)
         if len(busy):
             length = length[: busy[0]]
         if not len(length):
             return np.empty(0, self._framed["record"])
-        with self._fence:
-            records = framed["record"][: len(length)]
         wrong = (length & ~np.uint32(_DISCARD)) != self.stride - _HEADER_BYTES
         if wrong.any():
             raise RingError(f"a record has {int(length[wrong.argmax()])} bytes")
+        with self._fence:
+            records = _joined([run["record"] for run in self._runs(start, len(length))])
         self._taken = len(length) * self.stride
         discarded = length & _DISCARD
         if discarded.any():
             return cast(Records, records[discarded == 0])
-        return cast(Records, records.copy())
+        return cast(Records, records)
+
+    def _runs(self, start: int, count: int) -> list[npt.NDArray[Any]]:
+        """Return `count` records with their headers: to the end, across it, and from the begin."""
+        left, across = divmod(self.size - start, self.stride)
+        if count <= left:
+            return [self._data[start : start + count * self.stride].view(self._framed)]
+        middle = start + left * self.stride
+        runs = [self._data[start:middle].view(self._framed)]
+        begin, count = 0, count - left
+        if across:
+            begin, count = self.stride - across, count - 1
+            both = np.concatenate((self._data[middle:], self._data[:begin]))
+            runs.append(both.view(self._framed))
+        runs.append(self._data[begin : begin + count * self.stride].view(self._framed))
+        return runs
 
     def advance(self) -> None:
         """Give the room of the last batch back to the kernel."""
@@ -109,3 +121,15 @@ class Ring:
         self._data = empty.view("u1")
         self._consumer_map.close()
         self._data_map.close()
+
+
+def _joined(runs: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Return a copy of the runs, one after the other."""
+    if len(runs) == 1:
+        return runs[0].copy()
+    joined = np.empty(sum(map(len, runs)), runs[0].dtype)
+    at = 0
+    for run in runs:
+        joined[at : at + len(run)] = run
+        at += len(run)
+    return joined
