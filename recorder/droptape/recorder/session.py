@@ -41,6 +41,7 @@ from .version import version
 _IDLE_WAIT_S, _BUSY_WAIT_S = 0.1, 0.01
 _BUSY_FILL = 0.05
 _CLOCK_EVERY_S = 60.0
+_CLOCK_STEP_NS = 10**9  # the clock was set, or the host slept
 
 
 @dataclass(slots=True)
@@ -135,6 +136,7 @@ class _Session:
         self._rows = dict.fromkeys(loaded.kinds, 0)
         self._feed.watchers.append(self._count_rows)
         self._clock_due = self._started + _CLOCK_EVERY_S
+        self._clock_offset = clock.wall_ns - clock.mono_ns
 
     def _give_up_privileges(self, folder: Path) -> None:
         """Hand the new folder over, and go on as its owner, with few capabilities."""
@@ -189,8 +191,9 @@ class _Session:
         self._sampler.deliver(self._store, self._wall_offset_ns())
         self._explainer.look_up()
         self._explainer.write()
-        if time.monotonic() >= self._clock_due:
-            self._clock_due += _CLOCK_EVERY_S
+        stepped = abs(self._wall_offset_ns() - self._clock_offset) > _CLOCK_STEP_NS
+        if stepped or time.monotonic() >= self._clock_due:
+            self._clock_due = time.monotonic() + _CLOCK_EVERY_S
             self._add_clock()
         self._store.tick(time.monotonic())
         trouble = self._store.trouble
@@ -209,8 +212,10 @@ class _Session:
         return in_kernel + self._store.lost
 
     def _add_clock(self) -> None:
+        pair = clock_pair()
+        self._clock_offset = pair.wall_ns - pair.mono_ns
         with self._store.update() as manifest:
-            manifest.clocks.append(clock_pair())
+            manifest.clocks.append(pair)
 
     def _take_counts(self, *, end: bool = False) -> None:
         offset = self._wall_offset_ns()
