@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from droptape.format.manifest import Probe
 
@@ -55,9 +57,55 @@ class Loaded:
         self.fds.clear()
 
 
+class Loader:
+    """The loader's process, which may be started before it is known what to load."""
+
+    def __init__(self) -> None:
+        """Start it: it takes as long to import what it needs as the caller does."""
+        self._channel, theirs = socket.socketpair()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
+        with theirs:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "droptape.bpf.loader", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._errors,
+                stderr=self._errors,
+                start_new_session=True,
+            )
+        self._channel.settimeout(_TIMEOUT_S)
+
+    def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        """Return its report and the descriptors; LoaderError when it cannot give them."""
+        try:
+            self._channel.sendall(json.dumps(request).encode() + b"\n")
+            size = int.from_bytes(_receive(self._channel, 4), "little")
+            report: dict[str, Any] = json.loads(_receive(self._channel, size))
+            fds = _receive_fds(self._channel, len(report.get("fds", ())))
+        except (OSError, EOFError) as exc:
+            self._child.kill()
+            self._child.wait()
+            self._errors.seek(0)
+            said = self._errors.read().decode(errors="replace").strip().splitlines()
+            last = said[-1] if said else str(exc)
+            raise LoaderError(f"the loader ended before it was done: {last}") from exc
+        self._child.wait()
+        if "error" in report:
+            raise LoaderError(report["error"])
+        return report, fds
+
+    def close(self) -> None:
+        """End it, if it has not ended."""
+        self._channel.close()
+        self._child.kill()
+        self._child.wait()
+        self._errors.close()
+
+
 def load(
     kinds: Sequence[str],
     *,
+    loader: Loader | None = None,
     record_benign: bool = False,
     track_io: bool = False,
     max_rate: int = 0,
@@ -67,6 +115,7 @@ def load(
 
     Args:
         kinds: names of event kinds.
+        loader: one that was started before; it is closed.
         record_benign: also make rows for drops that are part of normal operation.
         track_io: also watch every message, to know who uses a socket that several have open.
         max_rate: rows of one key of the totals, per second and processor, above which rows are
@@ -76,39 +125,15 @@ def load(
     Raises:
         LoaderError: nothing could be attached; the text says why and what to do.
     """
-    ours, theirs = socket.socketpair()
-    with ours, theirs, tempfile.TemporaryFile() as errors:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "droptape.bpf.loader", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=errors,
-            stderr=errors,
-            start_new_session=True,
-        )
-        theirs.close()
-        ours.settimeout(_TIMEOUT_S)
-        try:
-            request = {
-                "kinds": list(kinds),
-                "record_benign": record_benign,
-                "track_io": track_io,
-                "max_rate": max_rate,
-                "btf": str(btf.absolute()) if btf else "",
-            }
-            ours.sendall(json.dumps(request).encode() + b"\n")
-            report = json.loads(_receive(ours, int.from_bytes(_receive(ours, 4), "little")))
-            fds = _receive_fds(ours, len(report.get("fds", ())))
-        except (OSError, EOFError) as exc:
-            child.kill()
-            child.wait()
-            errors.seek(0)
-            said = errors.read().decode(errors="replace").strip().splitlines()
-            last = said[-1] if said else str(exc)
-            raise LoaderError(f"the loader ended before it was done: {last}") from exc
-        child.wait()
-        if "error" in report:
-            raise LoaderError(report["error"])
+    request = {
+        "kinds": list(kinds),
+        "record_benign": record_benign,
+        "track_io": track_io,
+        "max_rate": max_rate,
+        "btf": str(btf.absolute()) if btf else "",
+    }
+    with closing(loader or Loader()) as child:
+        report, fds = child.ask(request)
     return Loaded(
         kinds=report["kinds"],
         probes=[Probe(**probe) for probe in report["probes"]],

@@ -8,6 +8,7 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NoReturn
@@ -15,6 +16,7 @@ from typing import NoReturn
 from . import lean  # before NumPy and pyarrow
 
 # isort: split
+from droptape.bpf.client import Loader
 from droptape.bpf.kinds import all_kinds
 from droptape.format.errors import DroptapeError
 
@@ -205,12 +207,13 @@ def _run(argv: Sequence[str] | None) -> int:
     from . import privilege
 
     privilege.require()
-    from .session import record
-
     if sys.stderr.isatty() and not options.live:
         print(f"recording into {options.output}, Ctrl-C ends it", file=sys.stderr)
-    lean.without_pandas()
-    ended = record(options)
+    with closing(Loader()) as loader:
+        from .session import record
+
+        lean.without_pandas()
+        ended = record(options, loader)
     if sys.stderr.isatty():
         rows = ", ".join(f"{count:,} {name}" for name, count in ended.rows.items())
         print(

@@ -56,8 +56,12 @@ class Ended:
     trouble: str
 
 
-def record(options: Options) -> Ended:
+def record(options: Options, loader: client.Loader) -> Ended:
     """Record as `options` say until something asks to stop.
+
+    Args:
+        options: what was asked for.
+        loader: it was started while this module was imported.
 
     Raises:
         DroptapeError: the recording could not begin; nothing is left behind.
@@ -70,6 +74,7 @@ def record(options: Options) -> Ended:
             symbols = pool.submit(Symbols.load)  # while the loader compiles
             loaded = client.load(
                 options.events,
+                loader=loader,
                 record_benign=options.include_benign,
                 track_io=options.track_io,
                 max_rate=options.max_rate,
