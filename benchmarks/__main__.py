@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import analysis
+import connections
 import crashes
 import footprint
+import listeners
 import overload
+import owners
 import program_time
 import size
 import slowdown
@@ -16,9 +19,12 @@ from bench import command
 PARTS = {
     "program_time": program_time.measure,
     "slowdown": slowdown.measure,
+    "connections": connections.measure,
     "footprint": footprint.measure,
     "throughput": throughput.measure,
     "size": size.measure,
+    "owners": owners.measure,
+    "listeners": listeners.measure,
     "overload": overload.measure,
     "analysis": analysis.measure,
     "soak": soak.measure,
