@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from droptape.analyze.engine import name
 from droptape.analyze.errors import RecordingError
 from droptape.analyze.source import Source
-from droptape.analyze.sqlfiles import load
 from droptape.analyze.times import Window
+from droptape.analyze.window import states
 from droptape.format.errors import FormatError
 from droptape.format.journal import JournalReader
 from droptape.format.layout import segments
@@ -121,10 +121,7 @@ def _keeps_all(table: Table) -> bool:
 
 
 def _states(table: Table, rows: pa.Table, window: Window) -> pa.Table:
-    start = window.start if window.start is not None else -(1 << 63) + 1
-    end = window.end if window.end is not None else (1 << 63) - 1
-    keys = ", ".join(map(name, table.cluster))
-    sql = load("window_states", rows="rows", keys=keys, start=str(start), end=str(end))
+    sql = states(rows.column_names, table.cluster, "rows", window)
     order = ", ".join(map(name, (*table.cluster, *rows.column_names)))
     with duckdb.connect() as connection:
         connection.register("rows", rows)
