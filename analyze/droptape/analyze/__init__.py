@@ -18,7 +18,8 @@ from .errors import DroptapeError, FormatError, QueryError, QueryTimeoutError, R
 from .export import Export, ExportFormat
 from .imports import Imported, import_file
 from .info import Info, RecordingInfo, TableInfo
-from .recording import Recording, open_recording
+from .opening import open_recording
+from .recording import Recording
 from .source import Problem
 from .summary import Summary
 from .times import Mark

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import duckdb
 
+from .engine import literal
 from .source import Problem, Source, StoredTable
 from .verify.files import pages
 
@@ -58,6 +59,17 @@ def _search(sources: Sequence[Source]) -> Iterator[tuple[StoredTable, Problem]]:
 
 def _why(path: Path) -> str:
     try:
-        return pages(path)
+        return pages(path) or _refused(path)
     except FileNotFoundError:
         return ""
+
+
+def _refused(path: Path) -> str:
+    """Return why DuckDB does not take a file: a damaged footer may say nothing to Arrow."""
+    sql = f"SELECT count(COLUMNS(*)) FROM read_parquet({literal(str(path))})"
+    try:
+        with duckdb.connect() as connection:
+            connection.execute(sql)
+    except duckdb.Error as exc:
+        return (str(exc).splitlines() or [type(exc).__name__])[0]
+    return ""

@@ -4,56 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import duckdb
-import pyarrow as pa
 
-from . import causes, damaged, times
-from .bundle.container import is_bundle
+from . import causes, times
 from .causes import Correlation
-from .dataset.opening import dataset_store
-from .dataset.origin import Dataset, open_dataset
+from .database import Database, Params, Settings
 from .diagnosis import Diagnosis, diagnose, load_rules
-from .engine import connect
 from .engine import name as quoted
-from .errors import DroptapeError, QueryError, RecordingError
+from .errors import QueryError, RecordingError
 from .export import MAX_EVENTS, Export, ExportFormat, export
-from .find import find, short_names
 from .info import Info, describe
 from .marks import marks_of
 from .origin import Folders, Origin
 from .output import destination
-from .source import Problem, Source, load
-from .statements import checked, explained
+from .source import load
 from .summary import Summary, summarize
 from .symbolize import symbolize
 from .timeline import timeline
 from .times import Mark, Window
 from .top import top
 from .verify import Verification, verify
-
-if TYPE_CHECKING:
-    from .spark.engine import Spark
-
-Params = Sequence[Any] | Mapping[str, Any]
-
-
-EngineName = Literal["duckdb", "spark"]
-
-
-class _Settings(TypedDict):
-    memory_limit: str | None
-    threads: int | None
-    temp_folder: str | os.PathLike[str] | None
-    engine: EngineName
-    master: str | None
-
 
 When = str | int | None
 """A time as users write it (`Recording.between`), ns since 1970 (UTC), or None for no bound."""
@@ -71,55 +45,28 @@ class Recording:
         views: the tables and their columns, by name.
         problems: files that could not be read, and why.
         window: the span of time that is asked, None for all.
+        settings: what queries run on.
+        database: what runs them, for this package.
+        held: what is closed with this, and not before.
     """
 
     def __init__(
         self,
         origin: Origin,
-        *,
-        memory_limit: str | None = None,
-        threads: int | None = None,
-        temp_folder: str | os.PathLike[str] | None = None,
         window: Window | None = None,
-        engine: EngineName = "duckdb",
-        master: str | None = None,
+        settings: Settings | None = None,
+        held: contextlib.ExitStack | None = None,
     ) -> None:
         self.origin = origin
         self.sources = origin.sources
         self.window = window
-        self.problems = origin.problems
-        self._settings: _Settings = {
-            "memory_limit": memory_limit, "threads": threads, "temp_folder": temp_folder,
-            "engine": engine, "master": master,
-        }  # fmt: skip
+        self.settings = settings or Settings()
         self._parts: dict[Window, Recording] = {}
-        self._spark: Spark | None = None
-        self._kept = contextlib.ExitStack()
-        self._temp = tempfile.TemporaryDirectory(prefix="droptape-", dir=temp_folder)
-        try:
-            try:
-                self._connect()
-            except duckdb.Error:
-                left_out = origin.leave_out()
-                if not left_out:
-                    raise
-                self.problems += left_out
-                self._connect()
-            if engine == "spark":
-                self._spark = _on_spark(origin, window, self._connection, master)
-        except duckdb.Error as exc:
-            self._temp.cleanup()
-            raise explained(exc) from exc
-        except DroptapeError:
-            self._temp.cleanup()
-            raise
-
-    def _connect(self) -> None:
-        self._connection = connect(
-            self.origin.files(), Path(self._temp.name),
-            memory_limit=self._settings["memory_limit"], threads=self._settings["threads"],
-        )  # fmt: skip
-        self.views = self.origin.create(self._connection, self.window)
+        self._held = held
+        self.database = Database(origin, window, self.settings)
+        self.views = self.database.views
+        self.problems = origin.problems
+        self.problems += self.database.left_out
 
     # --- asking -------------------------------------------------------------------------------
 
@@ -136,45 +83,13 @@ class Recording:
         Raises:
             QueryError: the query is not one reading statement, or names what does not exist.
         """
-        try:
-            text = checked(self._connection, query)
-            if self._spark is not None:
-                if params:
-                    raise QueryError("Spark takes no parameters here: write the values")
-                return self._connection.from_arrow(self._spark.query(text))
-            return self._connection.sql(text, params=params)
-        except duckdb.Error as exc:
-            raise self.explain(exc) from exc
-
-    def ask(self, query: str, params: Params | None = None) -> duckdb.DuckDBPyRelation:
-        """Run SQL of this package, which is not checked, on the engine that was asked for."""
-        if self._spark is None:
-            return self._connection.sql(query, params=params)
-        assert params is None or isinstance(params, Mapping)
-        return self._connection.from_arrow(self._spark.ask(query, params))
-
-    def make(self, statement: str) -> None:
-        """Run a CREATE TEMP TABLE of this package."""
-        if self._spark is None:
-            self._connection.execute(statement)
-        else:
-            self._spark.execute(statement)
-
-    @contextlib.contextmanager
-    def holding(self, name: str, rows: pa.Table) -> Iterator[None]:
-        """Let SQL of this package read `rows` under a name as long as the ``with`` lasts."""
-        with contextlib.ExitStack() as held:
-            self._connection.register(name, rows)
-            held.callback(self._connection.unregister, name)
-            if self._spark is not None:
-                held.enter_context(self._spark.holding(name, rows))
-            yield
+        return self.database.user_sql(query, params)
 
     def table(self, name: str) -> duckdb.DuckDBPyRelation:
         """Return the table called `name`; QueryError when no opened recording has it."""
         if name not in self.views:
             raise QueryError(f"there is no table {name}; tables: {', '.join(self.tables)}")
-        return self._connection.sql(f"FROM {quoted(name)}")
+        return self.connection.sql(f"FROM {quoted(name)}")
 
     def __getattr__(self, name: str) -> duckdb.DuckDBPyRelation:
         if name.startswith("_") or name == "views" or name not in self.views:
@@ -222,15 +137,8 @@ class Recording:
             return self
         if window not in self._parts:
             again = self.origin.again(window)
-            self._parts[window] = Recording(again, window=window, **self._settings)
+            self._parts[window] = Recording(again, window, self.settings)
         return self._parts[window]
-
-    def part(self, source: Source) -> Recording:
-        """Return what is cheapest to ask about one of `sources`; close it unless it is this one."""
-        origin = self.origin.part(source) if self._spark is None else None
-        if origin is None:
-            return self
-        return Recording(origin, window=self.window, **self._settings)
 
     def top(
         self,
@@ -432,7 +340,7 @@ class Recording:
             raise RecordingError("a bundle is made of a recording, not of a dataset")
         make(
             self, Path(path), start=start, end=end, max_size=max_size, redact=redact,
-            key=None if key is None else Path(key), reopen=open_recording,
+            key=None if key is None else Path(key), reopen=_reopened,
         )  # fmt: skip
         return Path(path)
 
@@ -457,28 +365,19 @@ class Recording:
         It can read no file but the recording's. Statements given to it are not checked as those
         of `sql` are: a COPY could overwrite the recording.
         """
-        return self._connection
+        return self.database.connection
 
     def explain(self, exc: Exception) -> QueryError:
         """Make one readable line from an error that fetching a relation raised."""
-        if damaged.may_be_damage(exc):
-            for problem in damaged.found(self.sources):
-                return QueryError(
-                    f"{problem.path} is damaged: `droptape verify` has all such files"
-                )
-        return explained(exc, tables=tuple(self.tables))
-
-    def keep(self, needed: contextlib.ExitStack) -> None:
-        """Close `needed` with this recording, and not before."""
-        self._kept = needed
+        return self.database.explain(exc)
 
     def close(self) -> None:
         """Close the connection and remove temporary files."""
         for part in self._parts.values():
             part.close()
-        self._connection.close()
-        self._temp.cleanup()
-        self._kept.close()
+        self.database.close()
+        if self._held is not None:
+            self._held.close()
 
     def __enter__(self) -> Recording:
         return self
@@ -495,85 +394,5 @@ class Recording:
         return f"<Recording {', '.join(source.name for source in self.sources)}>"
 
 
-def open_recording(
-    *paths: str | os.PathLike[str],
-    memory_limit: str | None = None,
-    threads: int | None = None,
-    temp_folder: str | os.PathLike[str] | None = None,
-    start: When = None,
-    end: When = None,
-    hosts: Sequence[str] = (),
-    engine: EngineName = "duckdb",
-    master: str | None = None,
-) -> Recording:
-    """Open recordings for asking.
-
-    Args:
-        paths: folders of recordings, bundles, or globs of them; or one dataset (`archive`).
-        memory_limit: what queries may use before they spill to disk, such as ``2GB``; half of the
-            memory when None.
-        threads: processors to use; all when None.
-        temp_folder: where a private folder for spilled data is made; the system's when None.
-        start: only from this time on, as in `Recording.between`.
-        end: only before this time.
-        hosts: of a dataset, only these: names or globs.
-        engine: what runs the queries; ``spark`` takes a dataset, and does not do all of it.
-        master: of the Spark cluster, such as ``spark://host:7077``; SPARK_MASTER or this machine
-            when None.
-
-    Returns:
-        A recording whose `problems` name the files that could not be read.
-
-    Raises:
-        RecordingError: a path is no recording, or nothing can be read.
-        QueryError: `start` or `end` is no time.
-    """
-    settings: _Settings = {
-        "memory_limit": memory_limit, "threads": threads, "temp_folder": temp_folder,
-        "engine": engine, "master": master,
-    }  # fmt: skip
-    store = dataset_store(paths)
-    if store is not None:
-        dataset, window = open_dataset(store, hosts, start, end)
-        return Recording(dataset, window=window, **settings)
-    if hosts:
-        raise QueryError("hosts are of a dataset: droptape archive makes one")
-    found = find(paths)
-    with contextlib.ExitStack() as stack:
-        unpacked: Path | None = None
-        if any(map(is_bundle, found)):
-            folder = tempfile.TemporaryDirectory(prefix="droptape-bundle-", dir=temp_folder)
-            unpacked = Path(stack.enter_context(folder))
-        sources, problems = _load_all(found, unpacked)
-        origin = Folders(sources, problems)
-        window = times.window(start, end, origin.landmarks())
-        recording = Recording(origin, window=window, **settings)
-        recording.keep(stack.pop_all())
-        return recording
-
-
-def _on_spark(
-    origin: Origin, window: Window | None, connection: duckdb.DuckDBPyConnection, master: str | None
-) -> Spark:
-    if not isinstance(origin, Dataset):
-        raise QueryError("Spark is asked about a dataset: droptape archive makes one")
-    try:
-        from .spark.engine import Spark
-    except ImportError as exc:
-        raise QueryError(f"{exc.name} is not installed: pip install 'droptape[fleet]'") from exc
-    return Spark(origin, window, connection, master)
-
-
-def _load_all(found: list[Path], unpacked: Path | None) -> tuple[list[Source], list[Problem]]:
-    sources: list[Source] = []
-    problems: list[Problem] = []
-    for number, (path, name) in enumerate(zip(found, short_names(found), strict=True)):
-        try:
-            sources.append(load(path, name, unpacked / str(number) if unpacked else None))
-        except RecordingError as exc:
-            if len(found) == 1:
-                raise
-            problems.append(Problem(path, re.sub(rf"^{re.escape(str(path))}:? ", "", str(exc))))
-    if not sources:
-        raise RecordingError(f"nothing can be read: {problems[0]}")
-    return sources, problems
+def _reopened(folder: Path) -> Recording:
+    return Recording(Folders([load(folder, folder.name)]))

@@ -103,11 +103,11 @@ def summarize(rec: Recording) -> Summary:
     }
 
     def rows(file: str) -> list[dict[str, Any]]:
-        found = rec.ask(load(file, **parts)).to_arrow_table()
+        found = rec.database.ask(load(file, **parts)).to_arrow_table()
         return list(found.to_pylist())
 
-    scan = rec.ask(load("summary_scan", **parts)).to_arrow_table()
-    with rec.holding(_SCAN, scan):
+    scan = rec.database.ask(load("summary_scan", **parts)).to_arrow_table()
+    with rec.database.holding(_SCAN, scan):
         kinds, curve, causes = map(rows, ("summary_kinds", "summary_curve", "summary_causes"))
     owners = rows("summary_owners")
     buckets = max((end - start - 1) // width, 0) + 1

@@ -81,7 +81,7 @@ def timeline(
             width=str(bucket_width(rec, bucket)),
             origin=str(rec.info().origin_ns),
         )
-    return rec.ask(sql)
+    return rec.database.ask(sql)
 
 
 def imported(rec: Recording, table: str) -> str:

@@ -59,4 +59,4 @@ def top(
         condition=columns.reading(rec, chosen, include_benign, wanted),
         limit=str(int(limit)),
     )
-    return rec.ask(sql)
+    return rec.database.ask(sql)

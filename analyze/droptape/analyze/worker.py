@@ -22,7 +22,8 @@ from droptape.format.errors import DroptapeError
 from . import sandbox
 from .dataset.store import is_remote
 from .find import find
-from .recording import Recording, open_recording
+from .opening import open_recording
+from .recording import Recording
 
 _BATCH_ROWS = 65_536
 

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from droptape.analyze import open_recording
@@ -67,6 +67,7 @@ def counts(recording: Path) -> dict[str, int | str]:
 @given(
     which=st.integers(0, 100), at=st.integers(0, 10**9), cut=st.booleans(), bit=st.integers(0, 7)
 )
+@example(which=5, at=645, cut=False, bit=0)  # a footer that Arrow reads and DuckDB does not
 def test_one_damaged_file(
     whole: Path,
     rows: dict[str, int | str],

@@ -17,9 +17,11 @@ import pyarrow as pa
 import typer
 from rich.console import Console
 
+from droptape.analyze.database import EngineName
 from droptape.analyze.errors import OutputClosed, QueryError
+from droptape.analyze.opening import open_recording
 from droptape.analyze.output import Format, destination, write, write_json
-from droptape.analyze.recording import EngineName, Recording, open_recording
+from droptape.analyze.recording import Recording
 
 Recordings = Annotated[
     list[str],

@@ -122,7 +122,7 @@ def _from_totals(rec: Recording, by: Sequence[str]) -> dict[Key, int]:
     if TOTALS.name not in rec.views or not all(columns.has(rec, TOTALS.name, c) for c in by):
         return {}
     sql = load("diff_exact", keys=_expressions(rec, TOTALS.name, by), groups=_groups(by), per=_PER)
-    rows = rec.ask(sql).fetchall()
+    rows = rec.database.ask(sql).fetchall()
     return {row[:-1]: row[-1] for row in rows}
 
 
@@ -144,7 +144,7 @@ def _from_rows(rec: Recording, by: Sequence[str]) -> dict[Key, Count]:
     number = {n: sum(int(one.seconds) // n for one in recordings) for n in SCALES}
     counts: dict[Key, Count] = {}
     width = 3 + len(by)
-    for row in rec.ask(sql).fetchall():
+    for row in rec.database.ask(sql).fetchall():
         length, amount, raw, weighed, whole, squares = row[width:]
         count = counts.setdefault(row[:width], Count(amount, max(weighed / raw, 1.0) if raw else 1))
         if number[length] >= 2:
@@ -156,14 +156,14 @@ def _traffic(rec: Recording) -> dict[str, int]:
     found: dict[str, int] = {}
     if "counters" in rec.views:
         sql = load("diff_traffic", lives=load("books_lives"))
-        moved = dict(rec.ask(sql).fetchall())
+        moved = dict(rec.database.ask(sql).fetchall())
         if moved:
             found["connections"] = moved.get("Tcp.ActiveOpens", 0) + moved.get(
                 "Tcp.PassiveOpens", 0
             )
             found["segments"] = moved.get("Tcp.InSegs", 0) + moved.get("Tcp.OutSegs", 0)
     if "connections" not in found and "connections" in rec.views:
-        (found["connections"],) = rec.ask("SELECT count(*) FROM connections").fetchall()[0]
+        (found["connections"],) = rec.database.ask("SELECT count(*) FROM connections").fetchall()[0]
     return found
 
 
@@ -174,7 +174,7 @@ def _estimated(rec: Recording) -> dict[str, float]:
         f"SELECT kind, sum(greatest(exact - recorded, 0)) / sum(exact) FROM "
         f"({load('diff_factors')}) WHERE NOT benign AND exact > 0 GROUP BY kind"
     )
-    return {kind: share for kind, share in rec.ask(sql).fetchall() if share > 0.001}
+    return {kind: share for kind, share in rec.database.ask(sql).fetchall() if share > 0.001}
 
 
 def losses(rec: Recording) -> dict[str, int]:
@@ -186,4 +186,4 @@ def losses(rec: Recording) -> dict[str, int]:
         "WHERE cause IN ('ring_full', 'map_full', 'disk_full', 'sampled') "
         "GROUP BY 1 ORDER BY 2 DESC"
     )
-    return dict(rec.ask(sql).fetchall())
+    return dict(rec.database.ask(sql).fetchall())

@@ -78,7 +78,7 @@ def _recorder(rec: Recording) -> dict[str, str]:
 def _sysctls(rec: Recording) -> dict[str, str] | None:
     if "sysctls" not in rec.views:
         return None
-    rows = rec.ask(load("diff_sysctls")).fetchall()
+    rows = rec.database.ask(load("diff_sysctls")).fetchall()
     return dict(_joined((f"{name} ({p})" if p else name, value) for name, p, value in rows))
 
 
@@ -95,7 +95,7 @@ def _limits(rec: Recording) -> dict[str, str] | None:
     if "counters" not in rec.views:
         return None
     sql = "SELECT max(value) FROM counters WHERE name = 'conntrack.max'"
-    ((most,),) = rec.ask(sql).fetchall()
+    ((most,),) = rec.database.ask(sql).fetchall()
     found = {} if most is None else {"connection tracking table": str(most)}
     return found | {f"backlog of {name}": str(backlog) for name, backlog in _sockets(rec).items()}
 
@@ -118,5 +118,5 @@ def _sockets(rec: Recording) -> dict[str, int]:
             known = {column.name for column in rec.views[table].columns}
             if known >= set(columns.split(", ")):
                 rows = f"SELECT {columns} FROM {table} WHERE backlog > 0"
-                return dict(rec.ask(load("diff_listeners", rows=rows)).fetchall())
+                return dict(rec.database.ask(load("diff_listeners", rows=rows)).fetchall())
     return {}

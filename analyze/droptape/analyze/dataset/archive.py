@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from droptape.analyze.database import Settings
 from droptape.analyze.dictionary import LOCATIONS
 from droptape.analyze.engine import literal, name
 from droptape.analyze.errors import DroptapeError, RecordingError
@@ -126,7 +127,7 @@ def _archive(
         return
     left_out = _leave_out_damaged(source)
     source.name = recording
-    with Recording(Folders([source]), memory_limit=_MEMORY, threads=1) as rec:
+    with Recording(Folders([source]), settings=Settings(memory_limit=_MEMORY, threads=1)) as rec:
         entry = Entry(
             recording, host, fingerprint, manifest, _tables(source),
             left_out=[*_inside(rec, path), *left_out],

@@ -43,7 +43,7 @@ def diagnose(rec: Recording, rules: Iterable[Rule]) -> Diagnosis:
     rules = list(rules)
     covered = [reason for rule in rules for reason in rule.covers]
     for source, one in zip(rec.sources, info.recordings, strict=True):
-        part = rec.part(source)
+        part = _alone(rec, source)
         try:
             asking = _Asking(part, source, one, covered)
             for rule in rules:
@@ -55,6 +55,12 @@ def diagnose(rec: Recording, rules: Iterable[Rule]) -> Diagnosis:
                 part.close()
     findings.sort(key=lambda f: (SEVERITIES.index(f.severity), -f.events, f.id, f.title))
     return Diagnosis(info, findings, checks)
+
+
+def _alone(rec: Recording, source: Source) -> Recording:
+    """Return what is cheapest to ask about one of the recordings; `rec` itself if need be."""
+    origin = None if rec.database.remote else rec.origin.part(source)
+    return rec if origin is None else type(rec)(origin, rec.window, rec.settings)
 
 
 @dataclass
@@ -133,7 +139,7 @@ class _Asking:
             "SELECT kind, cause, sum(events)::BIGINT AS events FROM losses "
             f"WHERE recording = {literal(self.source.name)} GROUP BY kind, cause"
         )
-        for kind, cause, events in self.rec.ask(sql).fetchall():
+        for kind, cause, events in self.rec.database.ask(sql).fetchall():
             found.setdefault(kind, {})[cause] = events
         return found
 
@@ -148,7 +154,7 @@ class _Asking:
         parts["covered"] = f"SELECT * FROM (VALUES {covered}) AS listed(reason)"
         parts["span"] = f"SELECT greatest({self.info.seconds}, 1)::DOUBLE AS seconds"
         tables = ", ".join(f"{name(table)} AS ({sql})" for table, sql in parts.items())
-        ask = self.rec.ask if rule.own else self.rec.sql
+        ask = self.rec.database.ask if rule.own else self.rec.sql
         sql = f"WITH {tables} SELECT * FROM (\n{rule.query}\n)"
         relation = ask(sql, params=rule.parameters or None)
         columns = {*relation.columns, *_MADE}
@@ -217,7 +223,7 @@ class _Asking:
             if "netns" in self.source.tables:
                 recording = literal(self.source.name)
                 sql = f"SELECT inum, name, pid FROM netns WHERE recording = {recording}"
-                rows = self.rec.ask(sql).fetchall()
+                rows = self.rec.database.ask(sql).fetchall()
                 self._names = {inum: (label, pid) for inum, label, pid in rows}
         label, pid = self._names.get(netns or 0, (None, None))
         if netns is None or label == "host":

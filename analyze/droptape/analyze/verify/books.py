@@ -127,11 +127,11 @@ def _prepare(rec: Recording, entries: str) -> None:
         "trimmed": f"({trimmed or _NOT_TRIMMED})", "reading": str(_READING_NS),
     }  # fmt: skip
     for file in ("books_windows", "books_counted", "books_entries"):
-        rec.make(load(file, **parts))
+        rec.database.make(load(file, **parts))
 
 
 def _ask(rec: Recording, file: str, **parts: str) -> list[dict[str, Any]]:
-    return list(rec.ask(load(file, **parts)).to_arrow_table().to_pylist())
+    return list(rec.database.ask(load(file, **parts)).to_arrow_table().to_pylist())
 
 
 def _apply(rec: Recording, rule: rules.Rule) -> Iterator[Finding]:
@@ -179,7 +179,7 @@ def _has_reasons(rec: Recording, recording: str, rule: rules.Rule) -> bool:
         f"SELECT name FROM reasons WHERE recording = {literal(recording)} "
         f"AND name IN ({', '.join(map(literal, rule.reasons))})"
     )
-    return bool(rec.ask(known).fetchall())
+    return bool(rec.database.ask(known).fetchall())
 
 
 def _rows(rec: Recording) -> str:
