@@ -19,11 +19,8 @@ PIP := env -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT PIP_USER=0 PYTHONNOUSERSITE=1
 # code or caches into the tree: they would belong to root.
 ifeq ($(shell id -u),0)
   AS_ROOT := env
-  PYTEST_FLAGS :=
 else
-  AS_ROOT := sudo env PYTHONDONTWRITEBYTECODE=1 \
-	DROPTAPE_REQUIRE_KERNEL=$(DROPTAPE_REQUIRE_KERNEL)
-  PYTEST_FLAGS := -p no:cacheprovider
+  AS_ROOT := sudo env PYTHONDONTWRITEBYTECODE=1
 endif
 
 help:  ## this list
@@ -52,14 +49,14 @@ demo: setup  ## make trouble in namespaces of its own, record it, explain it
 	@$(AS_ROOT) PYTHONPATH=tests $(PYTHON) -m lab.demo
 
 test: fleet  ## every test, unit and kernel (root, or sudo)
-	$(AS_ROOT) $(PYTHON) -m pytest $(PYTEST_FLAGS) $(ARGS)
+	.ci/tests $(ARGS)
 
 kernels: setup  ## kernel tests on stock kernels in VMs, with a table (KERNELS="6.1 newest")
 	@.ci/setup kernels
 	$(AS_ROOT) PYTHONPATH=tests $(PYTHON) -m vm test $(KERNELS) $(ARGS)
 
 test-unit: fleet  ## the tests that need no privilege
-	$(PYTHON) -m pytest tests/unit $(ARGS)
+	$(PYTHON) -m pytest tests/unit --numprocesses auto --dist loadfile $(ARGS)
 
 lint: fleet  ## ruff and mypy
 	$(PYTHON) -m ruff check .
