@@ -158,6 +158,22 @@ def test_archiving_again_writes_nothing(folder: Path, fleet: list[Path]) -> None
     assert {p: (folder / p).stat().st_mtime_ns for p in paths(folder)} == before
 
 
+def test_the_whole_catalog_is_listed_once(
+    fleet: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for each recording would be the square of the number of hosts."""
+    listed: list[str] = []
+    sizes = stores.FolderStore.sizes
+
+    def counted(store: Any, folder: str) -> dict[str, int]:
+        listed.append(folder)
+        return sizes(store, folder)
+
+    monkeypatch.setattr(stores.FolderStore, "sizes", counted)
+    archive([str(path) for path in fleet], str(tmp_path / "data"))
+    assert listed.count("_recordings") == 1
+
+
 def test_an_interrupted_archive_shows_nothing_and_goes_on(
     fleet: list[Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

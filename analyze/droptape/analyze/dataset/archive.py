@@ -121,7 +121,9 @@ def _archive(
     recording = _name(manifest, host)
     fingerprint = _fingerprint(path)
     draft = Entry(recording, host, fingerprint, manifest, {})
-    before = find_entry(store, draft.path) if draft.path in store.sizes(RECORDINGS) else None
+    # The folder of its day and host only: a listing of all hosts for each would be quadratic.
+    beside = store.sizes(draft.path.rpartition("/")[0])
+    before = find_entry(store, draft.path) if draft.path in beside else None
     if before is not None and before.fingerprint == fingerprint and _whole(store, before):
         done.kept.append(recording)
         return

@@ -54,6 +54,7 @@ class Dataset:
         self.store = store
         self._all = list(entries)
         self._given = list(problems)
+        self._marks: list[Mark] | None = None
         self._window = window
         self.entries = [entry for entry in self._all if _overlaps(entry.span_ns, window)]
         if not self.entries:
@@ -109,7 +110,12 @@ class Dataset:
         return Landmarks(min(started), max(e.span_ns[1] for e in self.entries), self.marks())
 
     def marks(self) -> Sequence[Mark]:
-        """See `Origin.marks`."""
+        """See `Origin.marks`; they are read once."""
+        if self._marks is None:
+            self._marks = sorted(self._read_marks())
+        return self._marks
+
+    def _read_marks(self) -> list[Mark]:
         found: list[Mark] = []
         for entry in self.entries:
             for file in entry.files:
@@ -123,7 +129,7 @@ class Dataset:
                         Mark(row["ts_ns"], row["text"] or "", row["source"] or "", entry.recording)
                         for row in rows
                     ]
-        return sorted(found)
+        return found
 
     def ranges(
         self, connection: duckdb.DuckDBPyConnection
@@ -220,6 +226,8 @@ def open_dataset(
     catalog = read_catalog(store, hosts, _absolute(end))
     problems = [Problem(Path(path), f"{why}; left out") for path, why in catalog.problems]
     whole = Dataset(store, catalog.entries, problems)
+    if start is None and end is None:
+        return whole, None  # no landmarks, which would be a file to read for each host with marks
     window = times.window(start, end, whole.landmarks())
     return (whole, None) if window is None else (whole.again(window), window)
 

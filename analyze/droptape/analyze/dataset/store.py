@@ -8,7 +8,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs, urlsplit
 
@@ -132,11 +132,11 @@ class FolderStore(Store):
                 raise RecordingError(f"{exc.filename} cannot be read: {exc.strerror}") from exc
 
         for where, _, names in os.walk(self.root / folder, onerror=failed):
-            base = PurePosixPath(Path(where).relative_to(self.root).as_posix())
+            base = Path(where).relative_to(self.root).as_posix()
             for name in names:
-                with_size = Path(where, name)
                 try:
-                    found[str(base / name)] = with_size.stat().st_size
+                    # Not Path: a dataset has a hundred thousand files and more.
+                    found[f"{base}/{name}"] = os.stat(f"{where}/{name}").st_size  # noqa: PTH116
                 except FileNotFoundError:
                     continue  # replaced since it was listed
         return found

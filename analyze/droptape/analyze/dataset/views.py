@@ -46,8 +46,13 @@ def create(
         present: paths of the files to read.
     """
     views: dict[str, View] = {}
+    paths: dict[str, dict[str, list[str]]] = {}
+    for entry in entries:
+        for file in entry.files:
+            if file.path in present:
+                paths.setdefault(file.table, {}).setdefault(entry.path, []).append(file.path)
     for table in dict.fromkeys(t for entry in entries for t in entry.tables):
-        views[table] = _create(engine, table, entries, window, present)
+        views[table] = _create(engine, table, entries, window, paths.get(table, {}))
     views[events.NAME] = events.create(engine.execute, views, ADDRESS, (HOST, DATE))
     explained_by = causes.create(engine.execute, views, ADDRESS)
     if explained_by is not None:
@@ -56,7 +61,11 @@ def create(
 
 
 def _create(
-    engine: Engine, table: str, entries: list[Entry], window: Window | None, present: set[str]
+    engine: Engine,
+    table: str,
+    entries: list[Entry],
+    window: Window | None,
+    paths: dict[str, list[str]],
 ) -> View:
     declared = [entry.tables[table].table for entry in entries if table in entry.tables]
     columns = _all_columns(declared)
@@ -64,7 +73,7 @@ def _create(
     for entry in entries:
         if table in entry.tables:
             files = kinds.setdefault(entry.tables[table].columns, [])
-            files += [f.path for f in entry.files if f.table == table and f.path in present]
+            files += paths.get(entry.path, [])
     parts = []
     for number, (stored, files) in enumerate(kinds.items()):
         scanned = f"{table}_{number}"
@@ -80,7 +89,8 @@ def _create(
 
 def _all_columns(declared: Iterable[Table]) -> list[StoredColumn]:
     found: dict[str, StoredColumn] = {}
-    for table in declared:
+    # Thousands of recordings share a few declarations.
+    for table in {id(table): table for table in declared}.values():
         for column in stored_columns(table):
             found.setdefault(column.view.name, column)
     return list(found.values())
