@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -16,16 +16,16 @@ _CLASS = Path(pyspark.__file__).parent / "bin" / "spark-class"
 _DEPLOY = "org.apache.spark.deploy"
 _START_S = 60
 # Small answers: compiling each query to Java would take longer than to interpret it.
-_DEFAULTS = """
-spark.executor.memory 512m
-spark.driver.memory 768m
-spark.sql.codegen.wholeStage false
-spark.sql.codegen.factoryMode NO_CODEGEN
-spark.driver.host 127.0.0.1
-spark.driver.bindAddress 127.0.0.1
-spark.executor.extraJavaOptions -XX:TieredStopAtLevel=1
-spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1
-"""
+SMALL = {
+    "spark.executor.memory": "512m",
+    "spark.driver.memory": "768m",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+}
+_LOOPBACK = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
 
 
 def _wait(log: Path, pattern: str, process: subprocess.Popen[bytes]) -> str:
@@ -41,15 +41,17 @@ def _wait(log: Path, pattern: str, process: subprocess.Popen[bytes]) -> str:
 
 
 @contextmanager
-def spark_cluster(folder: Path) -> Iterator[str]:
+def spark_cluster(folder: Path, settings: Mapping[str, str] = SMALL) -> Iterator[str]:
     """Run the cluster as long as the ``with`` lasts; give the address of its master.
 
     Args:
-        folder: for logs and what workers write.
+        folder: for logs, what workers write, and the settings: ``conf`` is the SPARK_CONF_DIR.
+        settings: of who asks the cluster.
     """
     conf = folder / "conf"
     conf.mkdir(parents=True)
-    (conf / "spark-defaults.conf").write_text(_DEFAULTS)
+    lines = [f"{name} {value}\n" for name, value in {**_LOOPBACK, **settings}.items()]
+    (conf / "spark-defaults.conf").write_text("".join(lines))
     environment = {
         **os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_CONF_DIR": str(conf),
         "SPARK_DAEMON_MEMORY": "256m", "SPARK_WORKER_DIR": str(folder / "work"),
@@ -74,7 +76,7 @@ def spark_cluster(folder: Path) -> Iterator[str]:
         log, process = start("master", "master.Master", *address, "--port", "0")
         master = _wait(log, r"spark://127\.0\.0\.1:\d+", process)
         for number in (1, 2):
-            sizes = ["--cores", "1", "--memory", "600m"]
+            sizes = ["--cores", "1", "--memory", "2g"]
             log, process = start(f"worker{number}", "worker.Worker", *address, *sizes, master)
             _wait(log, "Successfully registered with master", process)
         yield master

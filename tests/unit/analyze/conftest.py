@@ -19,3 +19,21 @@ def incident(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rec(incident: Path) -> Iterator[Recording]:
     with open_recording(incident) as recording:
         yield recording
+
+
+@pytest.fixture(scope="session")
+def spark_master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a cluster on this machine, one for all tests: Spark is started once."""
+    pytest.importorskip("pyspark", reason="Spark is not installed: make fleet")
+    from pyspark.sql import SparkSession
+
+    from unit.analyze.cluster import spark_cluster
+
+    folder = tmp_path_factory.mktemp("spark")
+    with pytest.MonkeyPatch.context() as patched, spark_cluster(folder) as address:
+        patched.setenv("SPARK_CONF_DIR", str(folder / "conf"))
+        patched.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+        yield address
+        session = SparkSession.getActiveSession()
+        if session is not None:
+            session.stop()

@@ -14,7 +14,6 @@ from droptape.analyze import QueryError, Recording, archive, diff, open_recordin
 from unit.analyze.fleet import HOSTS, make_fleet
 
 pytest.importorskip("pyspark", reason="Spark is not installed: make fleet")
-from unit.analyze.cluster import spark_cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -30,28 +29,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    from pyspark.sql import SparkSession
-
-    folder = tmp_path_factory.mktemp("spark")
-    with pytest.MonkeyPatch.context() as patched, spark_cluster(folder) as address:
-        patched.setenv("SPARK_CONF_DIR", str(folder / "conf"))
-        patched.setenv("SPARK_LOCAL_IP", "127.0.0.1")
-        yield address
-        session = SparkSession.getActiveSession()
-        if session is not None:
-            session.stop()
-
-
-@pytest.fixture(scope="module")
 def duck(data: Path) -> Iterator[Recording]:
     with open_recording(data) as rec:
         yield rec
 
 
 @pytest.fixture(scope="module")
-def spark(data: Path, master: str) -> Iterator[Recording]:
-    with open_recording(data, engine="spark", master=master) as rec:
+def spark(data: Path, spark_master: str) -> Iterator[Recording]:
+    with open_recording(data, engine="spark", master=spark_master) as rec:
         yield rec
 
 
@@ -109,11 +94,11 @@ def test_queries_of_users_answer_the_same(name: str, duck: Recording, spark: Rec
     assert rows(spark, QUERIES[name]) == expected
 
 
-def test_diagnosis_is_the_same(data: Path, master: str) -> None:
+def test_diagnosis_is_the_same(data: Path, spark_master: str) -> None:
     chosen: Any = {"hosts": ["web-*"]}
     with open_recording(data, **chosen) as one:
         expected = one.diagnose().to_json()
-    with open_recording(data, engine="spark", master=master, **chosen) as two:
+    with open_recording(data, engine="spark", master=spark_master, **chosen) as two:
         found = two.diagnose().to_json()
     assert len(expected["findings"]) > 10
     for ours, theirs in zip(expected["findings"], found["findings"], strict=True):
@@ -121,9 +106,9 @@ def test_diagnosis_is_the_same(data: Path, master: str) -> None:
     assert json.dumps(found) == json.dumps(expected)
 
 
-def test_diff_of_two_groups_of_hosts_is_the_same(data: Path, master: str) -> None:
+def test_diff_of_two_groups_of_hosts_is_the_same(data: Path, spark_master: str) -> None:
     found = []
-    for more in ({}, {"engine": "spark", "master": master}):
+    for more in ({}, {"engine": "spark", "master": spark_master}):
         asked: Any = more
         with (
             open_recording(data, hosts=["web-*"], **asked) as one,
@@ -158,10 +143,10 @@ def test_files_beside_the_dataset_are_not_read(spark: Recording, data: Path) -> 
         spark.sql(f"SELECT count(*) FROM read_parquet('{file}')").fetchall()
 
 
-def test_a_recording_is_not_for_spark(tmp_path: Path, master: str) -> None:
+def test_a_recording_is_not_for_spark(tmp_path: Path, spark_master: str) -> None:
     (path, *_) = make_fleet(tmp_path)
     with pytest.raises(QueryError, match="Spark is asked about a dataset"):
-        open_recording(path, engine="spark", master=master)
+        open_recording(path, engine="spark", master=spark_master)
 
 
 def test_no_master_is_one_line_at_once(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LOCAL = "local[*]"
 _REACH_S = 5
+_PARTITIONS = "spark.sql.shuffle.partitions"
 _SETTINGS = {
     "spark.ui.enabled": "false",
     "spark.log.level": "OFF",
@@ -29,7 +30,6 @@ _SETTINGS = {
     # A partition is what its folder says: no date, no number.
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
-    "spark.driver.memory": "1g",
 }
 
 
@@ -65,11 +65,12 @@ def start(master: str | None) -> SparkSession:
             session: SparkSession = builder.getOrCreate()
     except (PySparkException, OSError, Exception) as exc:
         raise QueryError(f"Spark does not start at {chosen}: {_why(exc, said)}") from exc
-    # Two hundred tasks for every small answer would be the default.
     for noisy in ("SQLQueryContextLogger", "DataFrameQueryContextLogger", "py4j"):
         logging.getLogger(noisy).disabled = True  # what they tell is in the error
-    parts = max(2, 2 * session.sparkContext.defaultParallelism)
-    session.conf.set("spark.sql.shuffle.partitions", str(parts))
+    if not session.sparkContext.getConf().contains(_PARTITIONS):
+        # Two hundred tasks for every small answer would be the default.
+        parts = max(2, 2 * session.sparkContext.defaultParallelism)
+        session.conf.set(_PARTITIONS, str(parts))
     return session
 
 
