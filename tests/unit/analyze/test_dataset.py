@@ -289,8 +289,8 @@ def test_what_cannot_be_archived_is_named_and_the_rest_is_there(tmp_path: Path) 
     content[1000] ^= 1
     listen.write_bytes(content)
     without = make_host(tmp_path, "without", "before")
-    for path in (without / "cgroups").glob("*.parquet"):
-        path.unlink()
+    (dictionary,) = (without / "cgroups").glob("*.parquet")
+    dictionary.unlink()
     target = tmp_path / "data"
     recordings = [str(p) for p in (good, newer, cut, flipped, without)]
     done = archive(recordings, str(target))
@@ -300,6 +300,7 @@ def test_what_cannot_be_archived_is_named_and_the_rest_is_there(tmp_path: Path) 
     assert "format version 99" in said
     assert f"cut/drops/{drops.name}: not readable, left out" in said
     assert f"flipped/listen/{listen.name}" in said
+    assert f"without/cgroups/{dictionary.name}: in the manifest, but not there" in said
     with open_recording(target) as rec:
         hosts = dict(rec.sql("SELECT host, count(*) FROM events GROUP BY ALL").fetchall())
         assert set(hosts) == {"good", "cut", "flipped", "without"}
@@ -341,7 +342,8 @@ def test_two_machines_of_one_name_stay_apart(tmp_path: Path) -> None:
     other = make_host(tmp_path / "b", "twin", "after")
     change(other, recording_id="other", host={"machine_id": "0badcafe99", "boot_id": "x"})
     target = tmp_path / "data"
-    archive([str(one), str(other)], str(target))
+    done = archive([str(one), str(other)], str(target))
+    assert done.renamed == [f"{other}: another machine is called twin: now twin~0badcafe"]
     with open_recording(target) as rec:
         rows = rec.sql("SELECT DISTINCT host FROM events ORDER BY 1").fetchall()
         assert rows == [("twin",), ("twin~0badcafe",)]

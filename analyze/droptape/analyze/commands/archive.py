@@ -35,7 +35,7 @@ def archive(
     if len(arguments) < 2:
         raise QueryError("name recordings, then the dataset: droptape archive REC... DEST")
     done = put(arguments[:-1], arguments[-1])
-    warn(done.left_out)
+    warn([*done.left_out, *done.renamed])
     kept = f"; {len(done.kept)} were there already" if done.kept else ""
     print(f"{len(done.added)} archived: {done.rows:,} rows, {size(done.bytes)}{kept}")
     sys.stdout.flush()

@@ -54,6 +54,7 @@ class Archived:
         added: names in the dataset of those that were written now.
         kept: of those that were there already.
         left_out: recordings and files that could not be archived, and why.
+        renamed: hosts whose name another machine had already, and what they are called.
         bytes: written.
         rows: written.
     """
@@ -61,6 +62,7 @@ class Archived:
     added: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    renamed: list[str] = field(default_factory=list)
     bytes: int = 0
     rows: int = 0
     failed: int = 0
@@ -115,7 +117,8 @@ def _archive(
     source = load(path, short)
     manifest = source.manifest
     if manifest is None:
-        why = str(source.problems[0].text).partition(";")[0]
+        why = str(source.problems[0].text).partition(";")[0].replace(f"{path / MANIFEST}: ", "")
+        why = why.removeprefix(f"{path}/")
         raise RecordingError(f"{path}: its host is not known without {MANIFEST}: {why}")
     host = _host(manifest, machines)
     recording = _name(manifest, host)
@@ -144,6 +147,8 @@ def _archive(
             store.delete(old.path)
     machines.setdefault(host, set()).add(manifest.host.machine_id)
     done.added.append(recording)
+    if host != (manifest.host.name or host):
+        done.renamed.append(f"{path}: another machine is called {manifest.host.name}: now {host}")
     done.left_out += [f"{path}/{text}" for text in entry.left_out]
     done.bytes += sum(f.bytes for f in entry.files)
     done.rows += sum(f.rows for f in entry.files)
@@ -192,9 +197,12 @@ def _folder(entry: Entry, table: str) -> str:
 
 
 def _leave_out_damaged(source: Source) -> list[str]:
-    """Take the files out of `source` that are not as the recorder wrote them."""
-    said = []
-    bad = {file: what for file, what, _ in damage(source) if what in ("unreadable", "changed")}
+    """Take the files out of `source` that are not as the recorder wrote them; name these, and
+    those that are gone.
+    """
+    found = [(file, what) for file, what, _ in damage(source)]
+    said = [f"{file}: in the manifest, but not there" for file, what in found if what == "missing"]
+    bad = {file: what for file, what in found if what in ("unreadable", "changed")}
     for table, stored in source.tables.items():
         for index in reversed(range(len(stored.sealed))):
             file = f"{table}/{stored.sealed[index].name}"
