@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -335,6 +336,25 @@ def test_damage_to_a_dataset_is_named_and_the_rest_is_answered(
     archive([str(fleet[0])], str(target))
     with open_recording(target, hosts=["web-1"]) as rec:
         assert not rec.problems
+
+
+def test_recordings_of_an_older_format_are_asked_with_newer_ones(tmp_path: Path) -> None:
+    newer = Maker(tmp_path / "newer", host="newer")
+    older = Maker(tmp_path / "older", host="older")
+    drops = older.tables["drops"]
+    columns = tuple(column for column in drops if column.name not in ("state", "weight"))
+    older.tables["drops"] = replace(drops, columns=columns)
+    for maker in (newer, older):
+        maker.seal("drops", [{"at": 1, "reason": "NO_SOCKET"}])
+        maker.finish()
+    done = archive([str(newer.path), str(older.path)], str(tmp_path / "data"))
+    assert (len(done.added), done.left_out) == (2, [])
+    with open_recording(tmp_path / "data") as rec:
+        assert not rec.problems
+        rows = rec.sql("SELECT host, reason, weight FROM drops ORDER BY host").fetchall()
+        assert rows == [("newer", "NO_SOCKET", 1), ("older", "NO_SOCKET", None)]
+        assert rec.top(["host"]).fetchall()
+        assert len(rec.summary().causes) == 1
 
 
 def test_two_machines_of_one_name_stay_apart(tmp_path: Path) -> None:
