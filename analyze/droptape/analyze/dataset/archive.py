@@ -197,9 +197,7 @@ def _folder(entry: Entry, table: str) -> str:
 
 
 def _leave_out_damaged(source: Source) -> list[str]:
-    """Take the files out of `source` that are not as the recorder wrote them; name these, and
-    those that are gone.
-    """
+    """Take the files out of `source` that are not as written; name these, and those not there."""
     found = [(file, what) for file, what, _ in damage(source)]
     said = [f"{file}: in the manifest, but not there" for file, what in found if what == "missing"]
     bad = {file: what for file, what in found if what in ("unreadable", "changed")}
