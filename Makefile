@@ -2,7 +2,7 @@
 # bindings come from the distribution and serve only that one.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fleet demo test kernels test-unit lint format docs notebook-recordings bench clean
+.PHONY: help setup fleet demo test kernels test-unit lint format docs notebook-recordings bench bench-fleet clean
 .DELETE_ON_ERROR:
 
 SHELL := /bin/sh
@@ -77,6 +77,10 @@ notebook-recordings: setup  ## make the recordings of the notebooks anew (root, 
 
 bench: setup  ## measure cost, throughput and size (root, or sudo)
 	$(AS_ROOT) PYTHONPATH=tests $(PYTHON) benchmarks $(ARGS)
+
+bench-fleet: fleet  ## measure what questions to many hosts cost (some ten minutes)
+	PYTHONPATH=tests $(PYTHON) benchmarks/fleet.py $(ARGS)
+	PYTHONPATH=tests $(PYTHON) benchmarks/fleet.py --spark --hosts 10,100,500
 
 clean:  ## remove .venv, caches and build results (recordings stay)
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
