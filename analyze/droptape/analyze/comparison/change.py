@@ -23,6 +23,9 @@ class Verdict(str, Enum):
     BETTER = "better"
     SAME = "same"
 
+    def __str__(self) -> str:
+        return self.value
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:

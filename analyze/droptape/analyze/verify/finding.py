@@ -14,6 +14,9 @@ class Verdict(str, Enum):
     NOT_CHECKED = "not checked"
     UNEXPLAINED = "unexplained"
 
+    def __str__(self) -> str:
+        return self.value
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
