@@ -37,13 +37,16 @@ def correlated(folder: Path, netns: int) -> list[tuple[str | None, str | None, i
 def test_lossy_transfer(lab: Lab, recorded: Recorder, version: int) -> None:
     client, server = lab.host("client"), lab.host("server")
     link = lab.link(client, server, offload=False)
-    loss = trouble.lossy_transfer(server, client, link.address(server, version), size=2_000_000)
+    with server.counting() as moved:
+        loss = trouble.lossy_transfer(server, client, link.address(server, version), size=2_000_000)
+    needless = sum(moved.get(f"TcpExt.TCPDSACK{kind}Sent", 0) for kind in ("Old", "Ofo"))
     rows = correlated(ended(recorded), client.inum)
     by_bytes = sum(n for match, f, where, n in rows
                    if (match, f, where) == ("segment", "nft_do_chain", server.inum))  # fmt: skip
-    # Each dropped packet is sent again, and most of what is sent again had been dropped.
+    # Each dropped packet is sent again, and most of what is sent again had been dropped, but for
+    # what came twice: a machine that stands still for a moment sends all again.
     assert by_bytes >= 0.9 * loss.dropped
-    assert by_bytes >= 0.8 * sum(n for *_, n in rows)
+    assert by_bytes >= 0.8 * (sum(n for *_, n in rows) - needless)
 
 
 def test_through_a_router(lab: Lab, recorded: Recorder) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _MARGIN_NS = 20_000_000
 _READING_NS = 100_000_000
 _SECOND_NS = 1_000_000_000
+_SAMPLING_NS = 1 << 30
+"""A row that stands for several events stands for events of at most so long before it."""
 _NOT_TRIMMED = "SELECT NULL::VARCHAR AS recording, NULL::BIGINT AS from_ns WHERE false"
 _NO_LOSSES = (
     "(SELECT NULL::VARCHAR AS recording, NULL::VARCHAR AS kind, NULL::VARCHAR AS cause, "
@@ -203,25 +205,33 @@ def _rows(rec: Recording) -> str:
             "amount": f"({events.amount(columns)})::BIGINT",
             "lost": "0::BIGINT",
             "width": "0::BIGINT",
+            "spread": f"CASE WHEN weight > 1 THEN {_SAMPLING_NS} ELSE 0 END::BIGINT"
+            if "weight" in columns
+            else "0::BIGINT",
         }
         chosen = ", ".join(f"{sql} AS {column}" for column, sql in picked.items())
         parts.append(f"SELECT recording, netns, mono_ns, {chosen} FROM raw.{name(table)}")
     empty = "SELECT NULL::VARCHAR AS recording, NULL::BIGINT AS netns, NULL::BIGINT AS mono_ns, "
     empty += "NULL::VARCHAR AS kind, NULL::VARCHAR AS cause, NULL::VARCHAR AS protocol, "
     empty += "NULL::VARCHAR AS function, false AS failed, 0::BIGINT AS amount, 0::BIGINT AS lost, "
-    return " UNION ALL ".join(parts) or f"{empty} 0::BIGINT AS width WHERE false"
+    return (
+        " UNION ALL ".join(parts) or f"{empty} 0::BIGINT AS width, 0::BIGINT AS spread WHERE false"
+    )
 
 
 def _unrecorded() -> str:
+    # What one reading finds too few of, because a processor was counting, the next one has more.
     return (
         "SELECT recording, netns, mono_ns, kind, cause, protocol, function, false AS failed, "
-        f"0::BIGINT AS amount, events - recorded AS lost, {_SECOND_NS}::BIGINT AS width "
-        "FROM totals WHERE events > recorded"
+        "0::BIGINT AS amount, events::BIGINT - recorded::BIGINT AS lost, "
+        f"{_SECOND_NS}::BIGINT AS width, {_SECOND_NS}::BIGINT AS spread "
+        "FROM totals WHERE events <> recorded"
     )
 
 
 def _totals() -> str:
     return (
         "SELECT recording, netns, mono_ns, kind, cause, protocol, function, false AS failed, "
-        f"events AS amount, 0::BIGINT AS lost, {_SECOND_NS}::BIGINT AS width FROM totals"
+        f"events AS amount, 0::BIGINT AS lost, {_SECOND_NS}::BIGINT AS width, "
+        f"{_SECOND_NS}::BIGINT AS spread FROM totals"
     )
