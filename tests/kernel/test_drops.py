@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from kernel.recorded import NETFILTER, ask, reason
-from lab import Host, Lab, Link
+from kernel.recorded import NETFILTER, ask, one, reason
+from lab import Host, Lab, Link, Wire
 from lab.recorder import Recorder
-from lab.trouble import closed_tcp_port, closed_udp_port, lossy_transfer, slow_udp_reader
+from lab.trouble import (
+    busy_socket,
+    closed_tcp_port,
+    closed_udp_port,
+    lossy_transfer,
+    slow_udp_reader,
+)
 
 
 @pytest.fixture
@@ -134,3 +140,19 @@ def test_totals_agree_with_the_rows(recorder: Recorder, pair: tuple[Host, Host, 
     )
     assert rows
     assert all(row[2] == row[3] == row[4] for row in rows)
+
+
+def test_a_socket_that_another_process_holds_locked(recorder: Recorder, lab: Lab) -> None:
+    """What arrives is dropped beneath the sender, who is not the owner."""
+    server = lab.host("server")
+    with Wire(server) as wire:
+        crammed = busy_socket(server, wire)
+    rows = ask(
+        recorder,
+        f"""SELECT DISTINCT owner_comm, owner_pid, path = 'output'
+            FROM drops WHERE netns = {server.inum} AND dport = {crammed.local.port}""",
+    )
+    assert rows == [(crammed.comm, crammed.pid, None)]  # its route was given back before
+    strangers = f"""SELECT count(*) FROM drops
+        WHERE netns = {server.inum} AND context_pid IS DISTINCT FROM owner_pid"""
+    assert one(recorder, strangers) > 0

@@ -101,6 +101,8 @@ def test_real_clients_of_a_slow_server(lab: Lab, recorder: Recorder, version: in
     )
     assert rows == [(counted["TcpExt.ListenDrops"], [crowd.pid], [link.address(client, version)])]
     assert counted["TcpExt.ListenDrops"] > 0
+    drops = f"SELECT DISTINCT path FROM drops WHERE netns = {server.inum} AND protocol = 'TCP'"
+    assert ask(recorder, drops) == [("input",)]
 
 
 def _flood(child: Child, target: Endpoint) -> None:

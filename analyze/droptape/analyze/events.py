@@ -51,8 +51,8 @@ def port(columns: frozenset[str]) -> str:
     """Return the SQL of the service's port.
 
     A SYN goes to the service and a SYN-ACK comes from it. For the rest: clients take their ports
-    from the upper range, so the lower one is the service's. When both are from there, a datagram
-    that was dropped on its way in was for the service.
+    from the upper range, so the lower one is the service's. When both are from there, what was
+    dropped on its way to a listener or, as a datagram, on its way in was for the service.
     """
     if "lport" in columns:
         return "lport"
@@ -60,9 +60,9 @@ def port(columns: frozenset[str]) -> str:
         return "NULL::INTEGER"
     lower = "nullif(least(sport, dport), 0)"
     incoming = ""
-    if {"path", "protocol"} <= columns:
+    if {"path", "protocol", "state"} <= columns:
         incoming = (
-            f"WHEN {lower} >= {_CLIENTS} AND protocol = 'UDP' "
+            f"WHEN {lower} >= {_CLIENTS} AND (protocol = 'UDP' OR state = 'LISTEN') "
             "AND coalesce(path, 'input') = 'input' THEN dport "
         )
     if "tcp_flags" not in columns:

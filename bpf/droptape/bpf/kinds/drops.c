@@ -52,15 +52,17 @@ INLINE bool found_nobody(__u32 reason, __u64 location)
 
 /*
  * Where the packet was on its way. A route to this host is the same for a packet that comes in and
- * for one that is sent to itself: only the latter has no device yet.
+ * for one that is sent to itself: only the latter has no device yet, and has come by none. TCP takes
+ * the device from what it has received (tcp_v4_rcv).
  */
-INLINE __u8 packet_path(const struct packet_begin *begin, __u64 input)
+INLINE __u8 packet_path(__u64 skb, const struct packet_begin *begin, __u64 input)
 {
     if (!begin->dst)
         return PACKET_PATH_UNROUTED;
     if (IN_FUNCTION(input, ip_forward) || IN_FUNCTION(input, ip6_forward))
         return PACKET_PATH_FORWARD;
-    if ((IN_FUNCTION(input, ip_local_deliver) || IN_FUNCTION(input, ip6_input)) && begin->dev)
+    if ((IN_FUNCTION(input, ip_local_deliver) || IN_FUNCTION(input, ip6_input)) &&
+        (begin->dev || READ(skb, sk_buff, skb_iif)))
         return PACKET_PATH_INPUT;
     return PACKET_PATH_OUTPUT;
 }
@@ -150,7 +152,7 @@ int drops_kfree_skb(struct bpf_raw_tracepoint_args *ctx)
     e->seq = tcp.seq;
     e->ack = tcp.ack;
     e->tcp_flags = tcp_flags;
-    e->path = packet_path(&begin, input);
+    e->path = packet_path(skb, &begin, input);
     if (e->path == PACKET_PATH_OUTPUT && e->protocol == PROTO_TCP && sk && is_full(state))
         owner_is_current(common, sk);
     if (sk && is_full(state))
