@@ -67,7 +67,8 @@ INLINE __u8 packet_path(__u64 skb, const struct packet_begin *begin, __u64 input
     return PACKET_PATH_OUTPUT;
 }
 
-int drops_kfree_skb(struct bpf_raw_tracepoint_args *ctx)
+/* The record of one drop. `packet` is scratch memory. */
+INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct packet *packet)
 {
     __u64 skb = ctx->args[0], location = ctx->args[1], sk = 0;
     __u32 reason = NO_REASON;
@@ -106,10 +107,9 @@ int drops_kfree_skb(struct bpf_raw_tracepoint_args *ctx)
         count_total(&key, 1, false);
         return 0;
     }
-    struct packet packet;
-    bool has_headers = packet_read(&packet, skb);
-    __u8 tcp_flags = packet_tcp_flags(&packet);
-    key.protocol = has_headers ? packet.protocol : sk ? socket_protocol(sk, state) : 0;
+    bool has_headers = packet_read(packet, skb);
+    __u8 tcp_flags = packet_tcp_flags(packet);
+    key.protocol = has_headers ? packet->protocol : sk ? socket_protocol(sk, state) : 0;
     /* Nobody waits for the answer to a segment other than a SYN that finds no socket. */
     if (REASON_IS(reason, NO_SOCKET) && tcp_flags && !(tcp_flags & TCP_FLAG_SYN) &&
         state != STATE_LISTEN) {
@@ -131,7 +131,7 @@ int drops_kfree_skb(struct bpf_raw_tracepoint_args *ctx)
     EVENT_BEGIN_SAMPLE(e, sample);
     e->netns = key.netns;
     if (has_headers)
-        packet_fill(common, &packet, &tcp);
+        packet_fill(common, packet, &tcp);
     else if (sk)
         socket_flow(common, sk, state);
     if (sk)
@@ -159,5 +159,32 @@ int drops_kfree_skb(struct bpf_raw_tracepoint_args *ctx)
         e->rcvbuf = READ(sk, sock, sk_rcvbuf);
     e->benign = benign;
     ring_drops.ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+    return 0;
+}
+
+/*
+ * Scratch memory for the headers, which the key of the totals needs before there is a record. On the
+ * BPF stack the verifier follows every byte of them, and gives up (6.1 and before). Before 6.2 a drop
+ * in a soft interrupt may interrupt another, so each level has its own; what interrupts ends before
+ * what it interrupts goes on, so the level needs no atomic operation.
+ */
+#define LEVELS 4
+BPF_PERCPU_ARRAY(drops_level, __u32, 1);
+BPF_PERCPU_ARRAY(drops_packet, struct packet, LEVELS);
+
+int drops_kfree_skb(struct bpf_raw_tracepoint_args *ctx)
+{
+    __u32 zero = 0;
+    __u32 *level = drops_level.lookup(&zero);
+    if (!level)
+        return 0;
+    __u32 at = *level;
+    *level = at + 1;
+    struct packet *packet = drops_packet.lookup(&at);
+    if (packet)
+        packet_dropped(ctx, packet);
+    else
+        count_lost(KIND_DROPS, LOST_MAP_FULL, 1);
+    *level = at;
     return 0;
 }
