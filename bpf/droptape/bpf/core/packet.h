@@ -184,9 +184,8 @@ struct packet_begin {
 INLINE void packet_begin(struct packet_begin *begin, __u64 skb)
 {
     __u8 bytes[128] __attribute__((aligned(8)));
-    __builtin_memset(begin, 0, sizeof(*begin));
-    if (bpf_probe_read_kernel(bytes, BEGIN_BYTES, (void *)ADDRESS_OF(skb, sk_buff, dev)))
-        return;
+    /* What cannot be read is 0. A branch for it would be followed to the end by the verifier. */
+    bpf_probe_read_kernel(bytes, BEGIN_BYTES, (void *)ADDRESS_OF(skb, sk_buff, dev));
     begin->dev = BEGIN_PART(bytes, __u64, dev);
     begin->sk = BEGIN_PART(bytes, __u64, sk);
     /* The lowest bit says that the route is not reference counted (SKB_DST_NOREF). */

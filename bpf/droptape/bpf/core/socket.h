@@ -45,10 +45,9 @@ struct socket_begin {
 INLINE void socket_begin(struct socket_begin *begin, __u64 sk)
 {
     __u8 bytes[64] __attribute__((aligned(8)));
-    __builtin_memset(begin, 0, sizeof(*begin));
-    if (bpf_probe_read_kernel(bytes, SOCKET_BEGIN_BYTES,
-                              (void *)ADDRESS_OF(sk, sock_common, skc_family)))
-        return;
+    /* What cannot be read is 0, as in packet_begin. */
+    bpf_probe_read_kernel(bytes, SOCKET_BEGIN_BYTES,
+                          (void *)ADDRESS_OF(sk, sock_common, skc_family));
     begin->family = *(__u16 *)bytes;
     begin->state = bytes[OFFSET(sock_common, skc_state) - OFFSET(sock_common, skc_family)];
     begin->net = *(__u64 *)(bytes + OFFSET(sock_common, skc_net) - OFFSET(sock_common, skc_family));

@@ -67,9 +67,26 @@ INLINE __u8 packet_path(__u64 skb, const struct packet_begin *begin, __u64 input
     return PACKET_PATH_OUTPUT;
 }
 
-/* The record of one drop. `packet` is scratch memory. */
-INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct packet *packet)
+/*
+ * Scratch memory for what the key of the totals needs before there is a record. Of memory the
+ * verifier knows nothing, so what differs before `FORGET` is not followed on the BPF stack and in
+ * registers to the end of the program, which 6.1 and older give up on.
+ */
+struct scratch {
+    struct packet packet;
+    __u64 location;
+    __u64 input;
+    __u32 reason;
+    __u8 tcp_flags;
+    __u8 benign;
+};
+#define KEEP(scratch, name) (*(volatile __typeof__((scratch)->name) *)&(scratch)->name = name)
+#define FORGET(scratch, name) (name = *(volatile __typeof__((scratch)->name) *)&(scratch)->name)
+
+/* The record of one drop. */
+INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct scratch *scratch)
 {
+    struct packet *packet = &scratch->packet;
     __u64 skb = ctx->args[0], location = ctx->args[1], sk = 0;
     __u32 reason = NO_REASON;
 #if ARGS(kfree_skb) >= 3
@@ -93,7 +110,7 @@ INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct packet *pa
         sk = 0;
     __u8 state = sk ? socket.state : 0;
     __u64 dev = 0;
-    bool benign = unix_socket || is_benign(reason, location, state);
+    __u8 benign = unix_socket || is_benign(reason, location, state);
     struct totals_key key = {
         .location = location, .cause = reason, .kind = KIND_DROPS, .benign = benign};
     if (sk)
@@ -102,12 +119,15 @@ INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct packet *pa
         dev = packet_begin_device(&begin);
         key.netns = net_inum(device_net(dev));
     }
+    KEEP(scratch, benign), KEEP(scratch, reason), KEEP(scratch, location);
+    FORGET(scratch, benign), FORGET(scratch, reason), FORGET(scratch, location);
     if (benign && !RECORD_BENIGN) {
         key.protocol = sk ? socket_protocol(sk, state) : 0;
         count_total(&key, 1, false);
         return 0;
     }
-    bool has_headers = packet_read(packet, skb);
+    packet_read(packet, skb);
+    bool has_headers = packet->version;
     __u8 tcp_flags = packet_tcp_flags(packet);
     key.protocol = has_headers ? packet->protocol : sk ? socket_protocol(sk, state) : 0;
     /* Nobody waits for the answer to a segment other than a SYN that finds no socket. */
@@ -134,10 +154,15 @@ INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct packet *pa
         packet_fill(common, packet, &tcp);
     else if (sk)
         socket_flow(common, sk, state);
+    e->seq = tcp.seq;
+    e->ack = tcp.ack;
     if (sk)
         event_socket(common, sk, state);
     event_device(common, dev ? dev : packet_begin_device(&begin));
     __u64 input = begin.dst ? READ(begin.dst, dst_entry, input) : 0;
+    KEEP(scratch, benign), KEEP(scratch, tcp_flags), KEEP(scratch, input);
+    FORGET(scratch, benign), FORGET(scratch, tcp_flags), FORGET(scratch, input);
+    FORGET(scratch, reason), FORGET(scratch, location);
     if (!sk && is_receiving_udp(location))
         owner_of_udp_port(common);
     else if (!sk)
@@ -149,8 +174,6 @@ INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct packet *pa
     e->location = location;
     e->reason = reason;
     e->length = begin.length;
-    e->seq = tcp.seq;
-    e->ack = tcp.ack;
     e->tcp_flags = tcp_flags;
     e->path = packet_path(skb, &begin, input);
     if (e->path == PACKET_PATH_OUTPUT && e->protocol == PROTO_TCP && sk && is_full(state))
@@ -163,14 +186,13 @@ INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct packet *pa
 }
 
 /*
- * Scratch memory for the headers, which the key of the totals needs before there is a record. On the
- * BPF stack the verifier follows every byte of them, and gives up (6.1 and before). Before 6.2 a drop
- * in a soft interrupt may interrupt another, so each level has its own; what interrupts ends before
- * what it interrupts goes on, so the level needs no atomic operation.
+ * Before 6.2 a drop in a soft interrupt may interrupt another, so each level has scratch memory of
+ * its own. What interrupts ends before what it interrupts goes on, so the level needs no atomic
+ * operation.
  */
 #define LEVELS 4
 BPF_PERCPU_ARRAY(drops_level, __u32, 1);
-BPF_PERCPU_ARRAY(drops_packet, struct packet, LEVELS);
+BPF_PERCPU_ARRAY(drops_scratch, struct scratch, LEVELS);
 
 int drops_kfree_skb(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -180,9 +202,9 @@ int drops_kfree_skb(struct bpf_raw_tracepoint_args *ctx)
         return 0;
     __u32 at = *level;
     *level = at + 1;
-    struct packet *packet = drops_packet.lookup(&at);
-    if (packet)
-        packet_dropped(ctx, packet);
+    struct scratch *scratch = drops_scratch.lookup(&at);
+    if (scratch)
+        packet_dropped(ctx, scratch);
     else
         count_lost(KIND_DROPS, LOST_MAP_FULL, 1);
     *level = at;
