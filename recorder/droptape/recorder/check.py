@@ -13,6 +13,7 @@ from droptape.bpf.kinds import all_kinds
 from droptape.format.errors import DroptapeError
 
 from . import privilege
+from .options import MAX_RATE
 
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
 
@@ -73,7 +74,10 @@ def check(out: TextIO, btf: Path | None = None) -> bool:
         print("the probes were not tried", file=out)
         return False
     try:
-        loaded = client.load(list(all_kinds()), track_io=True, btf=btf)
+        # With all that can be asked for: the largest programs there are.
+        loaded = client.load(
+            list(all_kinds()), record_benign=True, track_io=True, max_rate=MAX_RATE, btf=btf
+        )
     except DroptapeError as exc:
         line(False, "loading the programs", str(exc))
         return False
