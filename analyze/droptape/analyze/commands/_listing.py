@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, get_type_hints
+from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
 
 import duckdb
 import pyarrow as pa
@@ -75,6 +75,10 @@ Master = Annotated[
         "--master", metavar="URL", help="Spark's: spark://HOST:PORT; this machine without one."
     ),
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option("--memory", metavar="SIZE", help="Memory before DuckDB spills to disk, as 2GB."),
+]
 _NAMES: dict[Engine, EngineName] = {Engine.DUCKDB: "duckdb", Engine.SPARK: "spark"}
 P = ParamSpec("P")
 _WIDE = 160
@@ -112,6 +116,7 @@ def opened(
     hosts: str | None = None,
     engine: Engine = Engine.DUCKDB,
     master: str | None = None,
+    memory: str | None = None,
 ) -> Iterator[Recording]:
     """Open recordings for a command: warn of what cannot be read, make errors readable.
 
@@ -122,12 +127,16 @@ def opened(
         hosts: what ``--hosts`` says.
         engine: what ``--engine`` says.
         master: what ``--master`` says.
+        memory: what ``--memory`` says.
     """
+    if memory is not None and engine is not Engine.DUCKDB:
+        raise QueryError("--memory is for DuckDB; Spark has its own settings")
     if master is not None and engine is Engine.DUCKDB:
         raise QueryError("--master goes with --engine spark")
     with open_recording(
-        *paths, start=start, end=end, hosts=names(hosts), engine=_NAMES[engine], master=master
-    ) as rec:
+        *paths, start=start, end=end, hosts=names(hosts), engine=_NAMES[engine], master=master,
+        memory_limit=memory,
+    ) as rec:  # fmt: skip
         warn([str(problem) for problem in rec.problems])
         try:
             yield rec
@@ -163,14 +172,6 @@ def _deliver(answer: Answer, form: Format, output: Path | None) -> None:
 
 def listing(command: Callable[P, Answer]) -> Callable[P, None]:
     """Give a command that returns an `Answer` the options ``--format`` and ``-o``."""
-    hints = get_type_hints(command, include_extras=True)
-    signature = inspect.signature(command)
-    options = {"format": (FormatOption, Format.TABLE), "output": (OutputOption, None)}
-    own = [p.replace(annotation=hints[p.name]) for p in signature.parameters.values()]
-    added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
-        for name, (hint, default) in options.items()
-    ]
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -180,8 +181,64 @@ def listing(command: Callable[P, Answer]) -> Callable[P, None]:
         if answer.code:
             raise typer.Exit(answer.code)
 
-    shown = signature.replace(parameters=[*own, *added], return_annotation=None)
-    setattr(run, "__signature__", shown)  # noqa: B010 (a function has no such attribute to mypy)
-    run.__annotations__ = {p.name: p.annotation for p in (*own, *added)}
-    del run.__wrapped__  # Typer is to see the signature above
+    added = {"format": (FormatOption, Format.TABLE), "output": (OutputOption, None)}
+    _show(run, _parameters(command) + _options(added), None)
     return run
+
+
+_ASKING = {
+    "start": (From, None),
+    "end": (To, None),
+    "hosts": (Hosts, None),
+    "engine": (EngineOption, Engine.DUCKDB),
+    "master": (Master, None),
+    "memory": (Memory, None),
+}
+
+
+def asking(command: Callable[Concatenate[Recording, P], Answer]) -> Callable[..., Answer]:
+    """Give a command what it needs to ask recordings or a dataset on any engine.
+
+    Its first argument, the opened recording, becomes the arguments and options that say which one;
+    one called `recordings` gets what the user said.
+    """
+    own = _parameters(command)[1:]
+    named = any(p.name == "recordings" for p in own)
+
+    @functools.wraps(command)
+    def run(recordings: list[str], *args: P.args, **kwargs: P.kwargs) -> Answer:
+        asked: dict[str, Any] = {name: kwargs.pop(name) for name in _ASKING}
+        if named:
+            kwargs["recordings"] = recordings
+        with opened(recordings, **asked) as rec:
+            return command(rec, *args, **kwargs)
+
+    which = inspect.Parameter(
+        "recordings", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Recordings
+    )
+    own = [p for p in own if p.name != "recordings"]
+    _show(run, [which, *own, *_options(_ASKING)], Answer)
+    return run
+
+
+def _parameters(command: Callable[..., Any]) -> list[inspect.Parameter]:
+    hints = get_type_hints(command, include_extras=True)
+    signature = inspect.signature(command)
+    return [p.replace(annotation=hints[p.name]) for p in signature.parameters.values()]
+
+
+def _options(added: dict[str, tuple[Any, Any]]) -> list[inspect.Parameter]:
+    return [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+        for name, (hint, default) in added.items()
+    ]
+
+
+def _show(
+    run: Callable[..., Any], parameters: list[inspect.Parameter], returned: type[Answer] | None
+) -> None:
+    """Have Typer and other decorators see these parameters."""
+    shown = inspect.Signature(parameters, return_annotation=returned)
+    setattr(run, "__signature__", shown)  # noqa: B010 (a function has no such attribute to mypy)
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    del run.__wrapped__  # type: ignore[attr-defined]

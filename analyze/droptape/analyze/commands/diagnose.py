@@ -10,27 +10,18 @@ import pyarrow as pa
 import typer
 
 from droptape.analyze.diagnosis import SEVERITIES, Diagnosis
+from droptape.analyze.recording import Recording
 from droptape.analyze.render.diagnosis import show
 
-from ._listing import (
-    Answer,
-    Engine,
-    EngineOption,
-    From,
-    Hosts,
-    Master,
-    Recordings,
-    To,
-    listing,
-    opened,
-)
+from ._listing import Answer, asking, listing
 
 Least = Enum("Least", {severity: severity for severity in SEVERITIES}, type=str)  # type: ignore[misc]
 
 
 @listing
+@asking
 def diagnose(
-    recordings: Recordings,
+    rec: Recording,
     min_severity: Annotated[
         Least | None,
         typer.Option(
@@ -44,11 +35,8 @@ def diagnose(
         list[Path] | None,
         typer.Option("--rules", metavar="FOLDER", help="Also use the rules in FOLDER."),
     ] = None,
-    start: From = None,
-    end: To = None,
-    hosts: Hosts = None,
-    engine: EngineOption = Engine.DUCKDB,
-    master: Master = None,
+    *,
+    recordings: list[str],
 ) -> Answer:
     """Say what is wrong: findings with evidence, what they mean, what to do, how to know it helped.
 
@@ -57,8 +45,7 @@ def diagnose(
 
     Example: [bold]droptape diagnose droptape-web1-20261121T075348Z[/bold]
     """
-    with opened(recordings, start, end, hosts, engine, master) as rec:
-        found = rec.diagnose(rules or ())
+    found = rec.diagnose(rules or ())
     least = min_severity.value if min_severity is not None else None
     if least is not None:
         found = Diagnosis(found.info, found.at_least(least), found.checks)

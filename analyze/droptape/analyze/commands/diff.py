@@ -12,7 +12,19 @@ from droptape.analyze.comparison import diff as compare
 from droptape.analyze.errors import QueryError
 from droptape.analyze.render.difference import show
 
-from ._listing import Answer, Benign, Engine, EngineOption, From, Hosts, Master, To, listing, opened
+from ._listing import (
+    Answer,
+    Benign,
+    Engine,
+    EngineOption,
+    From,
+    Hosts,
+    Master,
+    Memory,
+    To,
+    listing,
+    opened,
+)
 
 _NUMBERS = ("before", "after")
 
@@ -75,6 +87,7 @@ def diff(
     ] = None,
     engine: EngineOption = Engine.DUCKDB,
     master: Master = None,
+    memory: Memory = None,
 ) -> Answer:
     """Say what changed between two recordings: new, worse, gone, better, or the same.
 
@@ -92,8 +105,8 @@ def diff(
         first, second = (None, split), (split, None)
     groups = (hosts, hosts_after if hosts_after is not None else hosts)
     with (
-        opened([before], *first, groups[0], engine, master) as one,
-        opened([after], *second, groups[1], engine, master) as other,
+        opened([before], *first, groups[0], engine, master, memory) as one,
+        opened([after], *second, groups[1], engine, master, memory) as other,
     ):
         found = compare(
             one, other, by=by, per=per.value, threshold=threshold, confidence=confidence,

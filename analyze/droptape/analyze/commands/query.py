@@ -20,6 +20,7 @@ from ._listing import (
     From,
     Hosts,
     Master,
+    Memory,
     OutputOption,
     Recordings,
     To,
@@ -45,9 +46,7 @@ def query(
     hosts: Hosts = None,
     engine: EngineOption = Engine.DUCKDB,
     master: Master = None,
-    memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Memory before spilling to disk, as 2GB.")
-    ] = None,
+    memory: Memory = None,
 ) -> None:
     """Ask in SQL. Every table of the recording is a view; SHOW TABLES and DESCRIBE list them.
 
@@ -57,9 +56,9 @@ def query(
     """
     text = sys.stdin.read() if sql == "-" else sql
     if engine is not Engine.DUCKDB:
-        if timeout is not None or memory is not None:
-            raise QueryError("--timeout and --memory are for DuckDB; Spark has its own settings")
-        with opened(recordings, start, end, hosts, engine, master) as rec:
+        if timeout is not None:
+            raise QueryError("--timeout is for DuckDB; Spark has its own settings")
+        with opened(recordings, start, end, hosts, engine, master, memory) as rec:
             rows = rec.sql(text).to_arrow_table()
         deliver(Answer(rows), format, output)
         return

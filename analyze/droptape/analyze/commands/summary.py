@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from droptape.analyze.recording import Recording
 from droptape.analyze.render.summary import show
 
-from ._listing import (
-    Answer,
-    Engine,
-    EngineOption,
-    From,
-    Hosts,
-    Master,
-    Recordings,
-    To,
-    listing,
-    opened,
-)
+from ._listing import Answer, asking, listing
 
 
 @listing
+@asking
 def summary(
-    recordings: Recordings,
-    start: From = None,
-    end: To = None,
-    hosts: Hosts = None,
-    engine: EngineOption = Engine.DUCKDB,
-    master: Master = None,
+    rec: Recording,
 ) -> Answer:
     """Show the answer in one screen: what happened, why, to whom, since when, what is lost.
 
@@ -35,8 +21,7 @@ def summary(
 
     Example: [bold]droptape summary droptape-web1-20261121T075348Z --from mark:deploy[/bold]
     """
-    with opened(recordings, start, end, hosts, engine, master) as rec:
-        found = rec.summary()
+    found = rec.summary()
     schema = pa.schema(
         [(n, pa.string()) for n in ("kind", "cause", "function")]
         + [("events", pa.int64()), ("share", pa.float64())]

@@ -6,28 +6,17 @@ from typing import Annotated
 
 import typer
 
+from droptape.analyze.recording import Recording
 from droptape.analyze.render.timeline import Axis, show
 from droptape.analyze.timeline import bucket_width
 
-from ._listing import (
-    Answer,
-    Benign,
-    Engine,
-    EngineOption,
-    From,
-    Hosts,
-    Master,
-    Recordings,
-    TableOption,
-    To,
-    listing,
-    opened,
-)
+from ._listing import Answer, Benign, TableOption, asking, listing
 
 
 @listing
+@asking
 def timeline(
-    recordings: Recordings,
+    rec: Recording,
     bucket: Annotated[
         str, typer.Option(metavar="TIME", help="Width of a bucket: 100ms, 1s, 5m, or auto.")
     ] = "auto",
@@ -43,21 +32,15 @@ def timeline(
             "--with", metavar="NAME", help="Also show an imported table: requests and latencies."
         ),
     ] = None,
-    start: From = None,
-    end: To = None,
-    hosts: Hosts = None,
-    engine: EngineOption = Engine.DUCKDB,
-    master: Master = None,
 ) -> Answer:
     """Show events over time.
 
     Example: [bold]droptape timeline REC --bucket 1s --by reason[/bold]
     """
-    with opened(recordings, start, end, hosts, engine, master) as rec:
-        relation = rec.timeline(
-            bucket=bucket, by=by, table=table, include_benign=include_benign, beside=beside
-        )
-        rows = relation.to_arrow_table()
-        info, marks = rec.info(), rec.marked()
-        axis = Axis(bucket_width(rec, bucket), info.origin_ns, info.span_ns)
+    relation = rec.timeline(
+        bucket=bucket, by=by, table=table, include_benign=include_benign, beside=beside
+    )
+    rows = relation.to_arrow_table()
+    info, marks = rec.info(), rec.marked()
+    axis = Axis(bucket_width(rec, bucket), info.origin_ns, info.span_ns)
     return Answer(rows, lambda console: show(console, rows, axis, marks, beside))
