@@ -74,17 +74,24 @@ INLINE void refusals_read(struct refusals *now, __u64 net, __u32 cpu)
     now->syn_overflows = READ_AT(__u64, mib + 8 * MIB_TCPREQQFULLDROP);
 }
 
-/* Start counting in a namespace. A namespace number may come back with counters at 0. */
+/*
+ * Start counting in a namespace. A namespace number may come back with counters at 0. What was last
+ * looked at is read before the counter: the other CPUs go on refusing, and a counter read first
+ * would look as if it had gone back.
+ */
 INLINE void refusals_start(__u64 net)
 {
     struct refusals_key key = {.netns = net_inum(net)};
 #pragma clang loop unroll(disable)
     for (__u32 cpu = 0; cpu < CPUS; cpu++) {
-        struct refusals now = {};
-        refusals_read(&now, net, cpu);
         key.cpu = cpu;
         struct refusals *last = refusals.lookup(&key);
-        if (!last || now.drops < last->drops)
+        __u64 seen = last ? *(volatile __u64 *)&last->drops : 0;
+        struct refusals now = {};
+        refusals_read(&now, net, cpu);
+        if (!last)
+            refusals.insert(&key, &now);
+        else if (now.drops < seen)
             refusals.update(&key, &now);
     }
 }
