@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
+from droptape.analyze import open_recording
 from kernel.recorded import ask
 from lab import Lab
+from lab.process import Child
 from lab.recorder import Recorder
-from lab.trouble import closed_udp_port
+from lab.trouble import closed_udp_port, dropping
+from lab.unseen import Unseen
 
 FLOOD = 80_000
 """More than the ring of drops holds."""
@@ -42,3 +50,61 @@ def test_a_full_ring_is_counted(lab: Lab, tmp_path: Path) -> None:
     assert not list(recorder.folder.rglob("*.damaged"))
     ((lost_after,),) = ask(recorder, "SELECT sum(events) FROM losses")
     assert lost_after == lost
+
+
+FIREWALLED, CLOSED = 40001, 9
+SECONDS = 3.0
+
+
+def _send(child: Child, cpu: int, port: int) -> None:
+    os.sched_setaffinity(0, {cpu})
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.1", port))
+        child.ready()
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            for _ in range(200):
+                with suppress(ConnectionRefusedError, PermissionError):
+                    sock.send(b"x")
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="takes two processors")
+def test_a_program_that_would_interrupt_itself(lab: Lab, tmp_path: Path) -> None:
+    # One processor drops what a process sends, in the process's context; what the other sends is
+    # handed to it (RPS), and dropped in soft interrupts in the midst of that.
+    host = lab.host("host")
+    rps = "mount -t sysfs sys /sys && echo 1 >/sys/class/net/lo/queues/rx-0/rps_cpus"
+    host.run(["unshare", "--mount", "sh", "-c", rps])
+    with (
+        Unseen(buffer_kb=20_000) as unseen,
+        Recorder(tmp_path / "rec") as recorder,
+        dropping(host, f"udp dport {FIREWALLED}", hook="output"),
+    ):
+        time.sleep(1.2)
+        with host.counting() as moved:
+            senders = [host.spawn(_send, 0, FIREWALLED), host.spawn(_send, 1, CLOSED)]
+            for sender in senders:
+                sender.ready()
+            for sender in senders:
+                sender.join()
+            time.sleep(1.2)
+        recorder.stop()
+        hidden = sum("udp" in event for event in unseen.events)
+    ((closed,),) = ask(
+        recorder,
+        f"""SELECT sum(events) FROM totals WHERE kind = 'drops' AND netns = {host.inum}
+            AND protocol = 'UDP' AND function LIKE '%udp%'""",
+        totals=True,
+    )
+    ((not_run,),) = ask(
+        recorder,
+        """SELECT coalesce(sum(events), 0)::BIGINT FROM losses
+           WHERE kind = 'drops' AND cause = 'recursion'""",
+    )
+    missing = moved["Udp.NoPorts"] - closed - hidden
+    assert 0 <= missing <= not_run < moved["Udp.NoPorts"] / 50
+    assert moved["Udp.NoPorts"] > 10_000
+    with open_recording(recorder.folder) as recording:
+        unexplained = recording.verify().unexplained
+    assert [one for one in unexplained if one.difference > not_run + hidden] == []
+    assert hidden or not unexplained

@@ -10,7 +10,7 @@ tcp_retransmit_skb and kfree_skb by both ways over 143 lossy transfers: BPF lack
 
 from __future__ import annotations
 
-import os
+import secrets
 import subprocess
 import tempfile
 from pathlib import Path
@@ -30,18 +30,23 @@ class Unseen:
     """Counts the events in the context of init, with an ftrace instance of its own.
 
     Where the kernel has no tracefs, it counts nothing.
+
+    Args:
+        buffer_kb: room for events, per processor.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, buffer_kb: int = 1408) -> None:
+        self._buffer_kb = buffer_kb
         # Mounted for itself: it may not be mounted, or read only.
         self._folder = Path(tempfile.mkdtemp(prefix="droptape-tracefs-"))
-        self._instance = self._folder / "instances" / f"droptape-test-{os.getpid()}"
+        self._instance = self._folder / "instances" / f"droptape-test-{secrets.token_hex(4)}"
 
     def __enter__(self) -> Unseen:
         mount = ["mount", "-t", "tracefs", "droptape-test", str(self._folder)]
         if subprocess.run(mount, capture_output=True, check=False).returncode:
             return self
         self._instance.mkdir()
+        self._write("buffer_size_kb", str(self._buffer_kb))
         threads = " ".join(thread.name for thread in Path("/proc/1/task").iterdir())
         self._write("set_event_pid", threads)
         for event in _EVENTS:

@@ -33,7 +33,8 @@ class Loaded:
         reasons: the kernel's names for its numbers.
         cpus: possible CPUs, the values per key of a per-CPU map.
         totals_entries: capacity of the totals map.
-        fds: descriptors by name: ``ring:<table>``, ``map:<name>``, ``iter:<name>``, ``link:…``.
+        fds: descriptors by name: ``ring:<table>``, ``map:<name>``, ``iter:<name>``, ``link:…``, and
+            ``runs:<table>/<function>`` for a program of which each run is an event.
     """
 
     kinds: list[str]

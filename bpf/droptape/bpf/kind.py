@@ -116,12 +116,20 @@ class Hook:
             nothing is counted twice. A program that the preprocessor leaves out cannot work here.
         lacks: what older kernels do not tell; noted in the manifest.
         only_if: where the hook is needed at all; None for everywhere.
+        interrupting: a program on the same tracepoint for the events that interrupt the first of
+            `programs`, where the kernel does not run that then. It counts in `lost` as `recursion`
+            how many it makes up for.
+        each_run_an_event: nothing else makes up for a run that the kernel leaves out: it does not
+            run a program that it has interrupted on the same processor, and counts that
+            (recursion_misses; for raw tracepoints since Linux 6.2, 05b24ff9b2cf).
     """
 
     name: str
     programs: tuple[Program, ...]
     lacks: tuple[Fewer, ...] = ()
     only_if: Fewer | None = None
+    interrupting: RawTracepoint | None = None
+    each_run_an_event: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ import numpy as np
 
 from droptape.format.errors import DroptapeError
 from droptape.format.manifest import Probe
-from droptape.format.tables import LISTENERS
+from droptape.format.tables import LISTENERS, LOSS_CAUSE
 
 from . import codegen, kernel, syscall
 from .btf import VMLINUX, Btf
@@ -101,10 +101,13 @@ class _Module:
         except Exception as exc:  # bcc raises nothing more precise
             raise LoaderError(f"bcc cannot compile the programs: {exc}") from exc
         self.fds: dict[str, int] = {}
+        self.programs: dict[str, int] = {}
 
     def load(self, function: str, program_type: int) -> int:
         """Load one program; OSError or Exception from bcc when the kernel refuses it."""
-        return int(self._module.load_func(function, program_type).fd)
+        fd = int(self._module.load_func(function, program_type).fd)
+        self.programs[function] = fd
+        return fd
 
     def unattached(self, sweep: Sweep) -> str:
         """Load the program of a sweep; return "" or why it could not be done."""
@@ -250,6 +253,8 @@ def source_for(
         "CAN_EXCHANGE": int(syscall.can_exchange()),
         "PER_CPU_OFFSETS": f"{kernel.symbol('__per_cpu_offset'):#x}ULL",
         "CONNECTION_ENTRIES": CONNECTION_ENTRIES,
+        "LOST_CAUSES": len(LOSS_CAUSE.values),
+        **{f"LOST_{cause.upper()}": number for number, cause in LOSS_CAUSE.values.items()},
         "REFUSAL_ENTRIES": max(4096, 512 * cpus),
     }
     page = os.sysconf("SC_PAGE_SIZE")
@@ -340,6 +345,10 @@ def _attach(module: _Module, btf: Btf, table: str, hook: Hook) -> Probe:
     for program in hook.programs:
         problem = _absent(btf, program) or module.attach(program)
         if not problem:
+            if hook.each_run_an_event:
+                module.fds[f"runs:{table}/{program.function}"] = module.programs[program.function]
+            if hook.interrupting:
+                module.attach(hook.interrupting)  # without it, what it makes up for is lost
             lacks = [fewer.note for fewer in hook.lacks if _fewer(btf, fewer)]
             return Probe(name, table, program.mechanism, True, "; ".join(lacks))
         problems.append(f"{program.mechanism}: {problem}")

@@ -80,6 +80,26 @@ def map_shape(fd: int) -> MapShape:
     return MapShape(*info[2:].tolist())
 
 
+class ProgramInfo(NamedTuple):
+    """What the kernel tells about a program (struct bpf_prog_info); 0 where it does not.
+
+    Attributes:
+        recursion_misses: how often it was not run, because it would have interrupted itself (in the
+            struct since Linux 5.12, 9ed9e9ba2337).
+        verified: instructions that the verifier followed (since 5.16, aba64c7da983).
+    """
+
+    recursion_misses: int
+    verified: int
+
+
+def program_info(program_fd: int) -> ProgramInfo:
+    """Return what the kernel tells about a program."""
+    info = np.zeros(28, "u8")
+    _bpf(_OBJ_GET_INFO, struct.pack("<IIQ", program_fd, info.nbytes, _address(info)))
+    return ProgramInfo(int(info[26]), int(info[27]) & 0xFFFFFFFF)
+
+
 def run(program_fd: int, argument: int) -> None:
     """Run a raw-tracepoint program once here, with `argument` as its first."""
     context = np.zeros(12, "u8")

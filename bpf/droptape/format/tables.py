@@ -21,7 +21,7 @@ from .types import (
     WALL,
 )  # fmt: skip
 
-LOSS_CAUSE = numbered("loss_cause", "ring_full", "map_full", "sampled", "disk_full")
+LOSS_CAUSE = numbered("loss_cause", "ring_full", "map_full", "sampled", "disk_full", "recursion")
 
 TOTALS = Table(
     "totals",
@@ -47,8 +47,13 @@ LOSSES = Table(
     (
         Column("mono_ns", MONO, "end of the second", "ns"),
         Column("kind", TEXT16, "table that misses the events"),
-        enum8("cause", LOSS_CAUSE, "why they are missing"),
-        Column("events", U64, "how many"),
+        enum8(
+            "cause",
+            LOSS_CAUSE,
+            "why they are missing; recursion: the kernel does not run a program "
+            "that it has interrupted, so these are in no total either",
+        ),
+        Column("events", U64, "how many; for recursion at most, of drops also benign ones"),
     ),
     role="series",
 )

@@ -143,6 +143,20 @@ def test_what_is_known_to_be_lost(tmp_path: Path) -> None:
         assert rec.verify().balanced
 
 
+@pytest.mark.parametrize(("left_out", "balanced"), [(4, True), (3, False)])
+def test_what_the_kernel_did_not_run_a_program_for(
+    tmp_path: Path, left_out: int, balanced: bool
+) -> None:
+    losses = [{"at": 20, "kind": "listen", "cause": "recursion", "events": left_out}]
+    folder = make(
+        tmp_path / "r", listen=refusals(5), counters=moved(9), totals=[total(5)], losses=losses
+    )
+    one = check(folder, "TcpExt.ListenDrops")
+    assert (one.recorded, one.lost, one.difference) == (5, 0, 4)
+    with open_recording(folder) as rec:
+        assert rec.verify().balanced is balanced
+
+
 def test_what_is_lost_without_a_word(tmp_path: Path) -> None:
     folder = make(
         tmp_path / "r", listen=refusals(5), counters=moved(9), totals=[total(9, recorded=5)]

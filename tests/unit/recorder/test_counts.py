@@ -11,13 +11,14 @@ import pytest
 from droptape.bpf import syscall
 from droptape.bpf.client import Loaded
 from droptape.bpf.kinds import all_kinds
-from droptape.format.tables import LOSSES, TOTALS
+from droptape.format.tables import LOSS_CAUSE, LOSSES, TOTALS
 from droptape.recorder import counts
 from droptape.recorder.counts import Counts
 
 ENUMS = {"skb_drop_reason": {3: "NO_SOCKET"}}
 TABLES = [all_kinds()[name].table.with_enums(ENUMS) for name in ("drops", "listen")]
-RING_FULL, MAP_FULL, SAMPLED = 0, 1, 2
+RING_FULL, MAP_FULL, SAMPLED, RECURSION = 0, 1, 2, 4
+CAUSES = len(LOSS_CAUSE.values)
 
 
 class Kernel:
@@ -80,7 +81,11 @@ def test_benign_totals_are_kept_apart_and_unknown_reasons_stay_numbers(
 
 
 def test_losses_are_rows_of_the_declared_record(kernel: Kernel, counted: Counts) -> None:
-    kernel.lost = {0 * 4 + RING_FULL: [3, 4], 1 * 4 + MAP_FULL: [1, 0], 1 * 4 + RING_FULL: [0, 9]}
+    kernel.lost = {
+        0 * CAUSES + RING_FULL: [3, 4],
+        1 * CAUSES + MAP_FULL: [1, 0],
+        1 * CAUSES + RING_FULL: [0, 9],
+    }
     counted.totals()
     rows = counted.losses()
     assert rows.dtype == LOSSES.dtype
@@ -93,6 +98,25 @@ def test_losses_are_rows_of_the_declared_record(kernel: Kernel, counted: Counts)
     counted.totals()
     assert len(counted.losses()) == 0
     assert counted.lost == {"drops": {"ring_full": 7}, "listen": {"ring_full": 9, "map_full": 1}}
+
+
+def test_runs_that_the_kernel_left_out(
+    kernel: Kernel, counted: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missed = {7: 2, 8: 0, 9: 5}
+    info = syscall.ProgramInfo
+    monkeypatch.setattr(syscall, "program_info", lambda fd: info(missed[fd], 0))
+    counted.loaded.fds |= {"runs:drops/one": 7, "runs:listen/two": 8, "runs:drops/three": 9}
+    for added in (7, 1):
+        counted.totals()
+        rows = counted.losses()
+        assert rows[["kind", "cause", "events"]].tolist() == [(b"drops", RECURSION, added)]
+        missed[7] += 1
+    # One more, which another program made up for.
+    kernel.lost = {0 * CAUSES + RECURSION: [1, 0]}
+    counted.totals()
+    assert len(counted.losses()) == 0
+    assert counted.lost == {"drops": {"recursion": 8}}
 
 
 def books(counted: Counts, *, end: bool = False) -> tuple[int, int, int]:
@@ -123,7 +147,7 @@ def test_what_waits_for_a_row_is_counted_with_it_or_when_it_is_lost(
     window = 6 << 30
     assert books(counted) == (4, 0, 4)
     # The kernel notices it with the key's next event.
-    kernel.lost = {0 * 4 + SAMPLED: [4, 0]}
+    kernel.lost = {0 * CAUSES + SAMPLED: [4, 0]}
     kernel.values["pending"][0], kernel.values["window"][0, 0] = (0, 0), 6
     kernel.values["events"][0, 0] += 1
     kernel.values["recorded"][0, 0] += 1

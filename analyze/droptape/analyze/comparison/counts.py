@@ -183,7 +183,7 @@ def losses(rec: Recording) -> dict[str, int]:
         return {}
     sql = (
         "SELECT kind || ' (' || replace(cause, '_', ' ') || ')', sum(events)::BIGINT FROM losses "
-        "WHERE cause IN ('ring_full', 'map_full', 'disk_full', 'sampled') "
+        "WHERE cause IN ('ring_full', 'map_full', 'disk_full', 'sampled', 'recursion') "
         "GROUP BY 1 ORDER BY 2 DESC"
     )
     return dict(rec.database.ask(sql).fetchall())

@@ -34,8 +34,9 @@ def against_counters(rec: Recording) -> Iterator[Finding]:
         return
     entries = f"{_rows(rec)} UNION ALL {_unrecorded()}"
     _prepare(rec, entries)
+    not_run = _not_run(rec)
     for rule in rules.RULES:
-        yield from _apply(rec, rule)
+        yield from _apply(rec, rule, not_run)
     for row in _ask(rec, "books_outside", entries=_rows(rec)):
         if row["recorded"]:
             yield Finding(
@@ -53,7 +54,8 @@ def quick_look(rec: Recording) -> list[Finding]:
         return []
     _prepare(rec, _totals())
     plain = [rule for rule in rules.RULES if "failed" not in rule.where]
-    found = [finding for rule in plain for finding in _apply(rec, rule)]
+    not_run = _not_run(rec)
+    found = [finding for rule in plain for finding in _apply(rec, rule, not_run)]
     return [finding for finding in found if finding.verdict is Verdict.UNEXPLAINED]
 
 
@@ -61,7 +63,7 @@ def against_totals(rec: Recording) -> Iterator[Finding]:
     """Compare the rows with the exact totals, and those with what is reported as lost."""
     if "totals" not in rec.views:
         return
-    parts = {"totals": "totals", "losses": "losses" if "losses" in rec.views else _NO_LOSSES}
+    parts = _parts(rec)
     losses = {(r["recording"], r["kind"]): r for r in _ask(rec, "books_losses", **parts)}
     sources = {source.name: source for source in rec.sources}
     for row in _ask(rec, "books_totals", entries=_rows(rec), **parts):
@@ -136,7 +138,22 @@ def _ask(rec: Recording, file: str, **parts: str) -> list[dict[str, Any]]:
     return list(rec.database.ask(load(file, **parts)).to_arrow_table().to_pylist())
 
 
-def _apply(rec: Recording, rule: rules.Rule) -> Iterator[Finding]:
+def _parts(rec: Recording) -> dict[str, str]:
+    return {"totals": "totals", "losses": "losses" if "losses" in rec.views else _NO_LOSSES}
+
+
+def _not_run(rec: Recording) -> dict[tuple[str, str], int]:
+    """Count the events that are in no total either, by recording and kind, at most.
+
+    The kernel does not run a program that would interrupt itself, and counts that (`recursion`).
+    """
+    rows = _ask(rec, "books_losses", **_parts(rec))
+    return {(r["recording"], r["kind"]): r["recursion"] for r in rows if r["recursion"]}
+
+
+def _apply(
+    rec: Recording, rule: rules.Rule, not_run: dict[tuple[str, str], int]
+) -> Iterator[Finding]:
     sources = {source.name: source for source in rec.sources}
     rows = _ask(
         rec, "books_rule",
@@ -153,7 +170,8 @@ def _apply(rec: Recording, rule: rules.Rule) -> Iterator[Finding]:
         if row["recording"] not in reasoned:
             verdict, why = Verdict.NOT_CHECKED, rules.NO_REASON
         elif difference or row["lost"]:
-            why = _why(source, rule, difference, row)
+            unseen = not_run.get((row["recording"], rule.kind), 0)
+            why = _why(source, rule, difference - min(unseen, max(difference, 0)), row)
             verdict = _verdict(False, why)
         yield Finding(
             row["recording"], "counters", rule.name, row["netns"], row["counted"],

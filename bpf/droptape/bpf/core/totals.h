@@ -29,10 +29,7 @@ struct totals_value {
 /* BPF_PERCPU_HASH takes a size only in newer versions of bcc. */
 BPF_TABLE("percpu_hash", struct totals_key, struct totals_value, totals, TOTALS_ENTRIES);
 
-#define LOST_RING_FULL 0
-#define LOST_MAP_FULL 1
-#define LOST_SAMPLED 2
-#define LOST_CAUSES 4
+/* LOST_*: the causes of losses, from the format's definition. */
 BPF_PERCPU_ARRAY(lost, __u64, KIND_COUNT * LOST_CAUSES);
 
 /*
@@ -149,6 +146,18 @@ INLINE struct sample sample_row(struct totals_key *key, __u32 n, __u32 unit)
             ADD(value->pending, rest);
     }
     return sample;
+}
+
+/* Count `n` events of a key for which the next row is to stand. */
+INLINE void count_pending(struct totals_key *key, __u64 n)
+{
+    struct totals_value *value = totals_of(key);
+    if (!value) {
+        count_lost(key->kind, LOST_MAP_FULL, n);
+        return;
+    }
+    ADD(value->events, n);
+    ADD(value->pending, n);
 }
 
 /*

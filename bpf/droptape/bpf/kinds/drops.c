@@ -83,8 +83,8 @@ struct scratch {
 #define KEEP(scratch, name) (*(volatile __typeof__((scratch)->name) *)&(scratch)->name = name)
 #define FORGET(scratch, name) (name = *(volatile __typeof__((scratch)->name) *)&(scratch)->name)
 
-/* The record of one drop. */
-INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct scratch *scratch)
+/* The record of one drop; without `row`, another one's stands for it too. */
+INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct scratch *scratch, bool row)
 {
     struct packet *packet = &scratch->packet;
     __u64 skb = ctx->args[0], location = ctx->args[1], sk = 0;
@@ -139,6 +139,10 @@ INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct scratch *s
             return 0;
         }
     }
+    if (!row) {
+        count_pending(&key, 1);
+        return 0;
+    }
     struct sample sample = sample_row(&key, 1, 1);
     if (!sample.weight)
         return 0;
@@ -186,27 +190,54 @@ INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct scratch *s
 }
 
 /*
- * Before 6.2 a drop in a soft interrupt may interrupt another, so each level has scratch memory of
- * its own. What interrupts ends before what it interrupts goes on, so the level needs no atomic
- * operation.
+ * A drop in a soft interrupt may interrupt another, so each level has scratch memory of its own.
+ * What interrupts ends before what it interrupts goes on, so none of this takes atomic operations.
  */
 #define LEVELS 4
-BPF_PERCPU_ARRAY(drops_level, __u32, 1);
+struct running {
+    __u64 skb;   /* the last that drops_kfree_skb was shown */
+    __u64 level; /* how many drops are being looked at */
+};
+BPF_PERCPU_ARRAY(drops_running, struct running, 1);
 BPF_PERCPU_ARRAY(drops_scratch, struct scratch, LEVELS);
 
 int drops_kfree_skb(struct bpf_raw_tracepoint_args *ctx)
 {
     __u32 zero = 0;
-    __u32 *level = drops_level.lookup(&zero);
-    if (!level)
+    struct running *running = drops_running.lookup(&zero);
+    if (!running)
         return 0;
-    __u32 at = *level;
-    *level = at + 1;
+    running->skb = ctx->args[0];
+    __u32 at = running->level;
+    running->level = at + 1;
     struct scratch *scratch = drops_scratch.lookup(&at);
     if (scratch)
-        packet_dropped(ctx, scratch);
+        packet_dropped(ctx, scratch, true);
     else
         count_lost(KIND_DROPS, LOST_MAP_FULL, 1);
-    *level = at;
+    running->level = at;
     return 0;
 }
+
+#if MAX_RATE
+/*
+ * Since 6.2 (05b24ff9b2cf) the kernel does not run a program that it has interrupted, but it runs
+ * this one, which has nothing to do otherwise: it counts the drop, and the next row of its key
+ * stands for it too. Before, drops_kfree_skb has just seen the same packet. It must not be called
+ * from here: since 6.13 a program's stack may be one for the processor.
+ */
+int drops_interrupting(struct bpf_raw_tracepoint_args *ctx)
+{
+    __u32 zero = 0;
+    struct running *running = drops_running.lookup(&zero);
+    if (!running || !running->level || running->skb == ctx->args[0])
+        return 0;
+    __u32 at = running->level;
+    struct scratch *scratch = drops_scratch.lookup(&at);
+    if (scratch) {
+        packet_dropped(ctx, scratch, false);
+        count_lost(KIND_DROPS, LOST_RECURSION, 1); /* one that is not: the recorder subtracts it */
+    }
+    return 0;
+}
+#endif

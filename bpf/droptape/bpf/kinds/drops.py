@@ -53,6 +53,8 @@ KIND = EventKind(
                 Fewer("kfree_skb", 4, "no receiving socket: received packets have owners only by "
                       "port or flow"),
             ),
+            interrupting=RawTracepoint("kfree_skb", "drops_interrupting"),
+            each_run_an_event=True,
         ),
     ),
     ring_bytes=8 << 20,

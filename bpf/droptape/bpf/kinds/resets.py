@@ -34,18 +34,25 @@ KIND = EventKind(
             "tcp_send_reset",
             (RawTracepoint("tcp_send_reset", "resets_sent"),),
             lacks=(Fewer("tcp_send_reset", 3, "no reasons"),),
+            each_run_an_event=True,
         ),
         Hook(
             "without_socket_4",
             (Fexit("tcp_v4_send_reset"),),
             only_if=Fewer("tcp_send_reset", 3),
+            each_run_an_event=True,
         ),
         Hook(
             "without_socket_6",
             (Fexit("tcp_v6_send_reset"),),
             only_if=Fewer("tcp_send_reset", 3),
+            each_run_an_event=True,
         ),
-        Hook("tcp_receive_reset", (RawTracepoint("tcp_receive_reset", "resets_received"),)),
+        Hook(
+            "tcp_receive_reset",
+            (RawTracepoint("tcp_receive_reset", "resets_received"),),
+            each_run_an_event=True,
+        ),
     ),
     ring_bytes=1 << 20,
 )

@@ -67,10 +67,12 @@ KIND = EventKind(
             "tcp_retransmit_skb",
             (RawTracepoint("tcp_retransmit_skb", "retransmits_skb"),),
             lacks=(Fewer("tcp_retransmit_skb", 3, "segments that could not be sent not shown"),),
+            each_run_an_event=True,
         ),
         Hook(
             "tcp_retransmit_synack",
             (RawTracepoint("tcp_retransmit_synack", "retransmits_synack"),),
+            each_run_an_event=True,
         ),
     ),
     ring_bytes=2 << 20,
