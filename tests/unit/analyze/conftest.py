@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from droptape.analyze import Recording, open_recording
+from unit.analyze.forger import Members
 from unit.analyze.incident import make_incident
 
 
@@ -19,6 +21,21 @@ def incident(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rec(incident: Path) -> Iterator[Recording]:
     with open_recording(incident) as recording:
         yield recording
+
+
+@pytest.fixture(scope="session")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle as this program makes them."""
+    folder = tmp_path_factory.mktemp("stranger")
+    with open_recording(make_incident(folder / "web-1")) as rec:
+        return rec.bundle(folder / "good.droptape")
+
+
+@pytest.fixture(scope="session")
+def members(good: Path) -> Members:
+    """What is in it, by name."""
+    with zipfile.ZipFile(good) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 @pytest.fixture(scope="session")

@@ -5,102 +5,29 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import stat
 import struct
-import tempfile
-import warnings
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from droptape.analyze import RecordingError, open_recording
 from droptape.analyze.bundle import container, pages
 from droptape.analyze.bundle import read as read_module
-from droptape.analyze.bundle.safe import take
 from droptape.format.tables import TABLES
-from unit.analyze.incident import make_incident
-
-Members = dict[str, bytes]
-DROPS = "drops/000001-20231114T221320Z.parquet"
-EXAMPLES = int(os.environ.get("DROPTAPE_EXAMPLES", "100"))
-"""How many changes each search tries; more of them take longer and find more."""
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("stranger")
-    with open_recording(make_incident(folder / "web-1")) as rec:
-        return rec.bundle(folder / "good.droptape")
-
-
-@pytest.fixture(scope="module")
-def members(good: Path) -> Members:
-    with zipfile.ZipFile(good) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def sealed(members: Members, change: Callable[[dict[str, Any]], None] | None = None) -> Members:
-    """Make manifest and index agree with the members, as a forger would."""
-    manifest = json.loads(members["recording.json"])
-    for segment in manifest["segments"]:
-        data = members.get(segment["file"])
-        if data is not None:
-            segment["sha256"] = hashlib.sha256(data).hexdigest()
-            segment["bytes"] = len(data)
-    if change is not None:
-        change(manifest)
-    text = json.dumps(manifest).encode()
-    index = json.loads(members["bundle.json"])
-    index["manifest_sha256"] = hashlib.sha256(text).hexdigest()
-    return {**members, "recording.json": text, "bundle.json": json.dumps(index).encode()}
-
-
-def pack(path: Path, members: Members) -> Path:
-    with path.open("wb") as file:
-        container.write(file, members)
-    return path
-
-
-def pack_by_hand(path: Path, members: list[tuple[str, bytes]], mode: dict[str, int]) -> Path:
-    """Pack without the care that `container.write` takes."""
-    with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
-        warnings.simplefilter("ignore")
-        for name, data in members:
-            info = zipfile.ZipInfo(name)
-            info.external_attr = mode.get(name, stat.S_IFREG | 0o644) << 16
-            if not name.endswith("parquet"):
-                info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, data)
-    return path
-
-
-def refused(path: Path) -> str:
-    """Open a bundle that must not open; return what is said."""
-    with pytest.raises(RecordingError) as caught:
-        open_recording(path).close()
-    said = str(caught.value)
-    assert "\n" not in said
-    assert path.name in said
-    return said
-
-
-def parquet(members: Members, change: Callable[[pa.Table], pa.Table]) -> Members:
-    """Replace the drops by others."""
-    out = io.BytesIO()
-    pq.write_table(change(pq.read_table(io.BytesIO(members[DROPS]))), out, compression="zstd")
-    return {**members, DROPS: out.getvalue()}
-
-
-def replaced(rows: pa.Table, column: str, values: list[Any]) -> pa.Table:
-    return rows.set_column(rows.schema.get_field_index(column), column, pa.array(values))
+from unit.analyze.forger import (
+    DROPS,
+    Members,
+    pack,
+    pack_by_hand,
+    parquet,
+    refused,
+    replaced,
+    sealed,
+)
 
 
 def test_the_forger_below_can_forge(members: Members, tmp_path: Path) -> None:
@@ -392,89 +319,3 @@ def test_the_process_that_unpacks_writes_nowhere_else(members: Members, tmp_path
 
 
 # --- searching -----------------------------------------------------------------------------------
-
-
-def tables(folder: Path) -> dict[str, Any]:
-    found = {}
-    for path in sorted(folder.glob("*/*.parquet")):
-        table = pq.read_table(path)
-        found[path.parent.name] = (table.schema.names, table.to_pylist())
-    return found
-
-
-@pytest.fixture(scope="module")
-def unpacked(good: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("unpacked")
-    take(good, folder)
-    return tables(folder)
-
-
-def refusal(data: bytes, folder: Path) -> str | None:
-    """Unpack in this process; return why not, None when it was unpacked."""
-    path = folder / "x.droptape"
-    path.write_bytes(data)
-    (folder / "unpacked").mkdir()
-    try:
-        take(path, folder / "unpacked")
-    except RecordingError as exc:
-        return str(exc)
-    return None
-
-
-@pytest.mark.timeout(600)
-@settings(max_examples=EXAMPLES, deadline=None)
-@given(st.floats(0, 1, exclude_max=True), st.integers(0, 7), st.booleans())
-def test_a_flipped_bit(
-    good: Path, unpacked: dict[str, Any], where: float, bit: int, late: bool
-) -> None:
-    """It is noticed, or lies where nothing is: in a date, or in the report."""
-    spoiled = bytearray(good.read_bytes())
-    # The report is most of the file and the least interesting: more often behind it.
-    begin = spoiled.index(b"cgroups/") if late else 0
-    spoiled[begin + int(where * (len(spoiled) - begin))] ^= 1 << bit
-    with tempfile.TemporaryDirectory() as temp:
-        said = refusal(bytes(spoiled), Path(temp))
-        if said is None:
-            assert tables(Path(temp, "unpacked")) == unpacked
-        else:
-            assert "\n" not in said
-
-
-@pytest.mark.timeout(600)
-@settings(max_examples=EXAMPLES, deadline=None)
-@given(st.floats(0, 1, exclude_max=True))
-def test_cut_off_anywhere(good: Path, where: float) -> None:
-    whole = good.read_bytes()
-    with tempfile.TemporaryDirectory() as temp:
-        said = refusal(whole[: int(where * len(whole))], Path(temp))
-    assert said is not None
-    assert "\n" not in said
-    assert "x.droptape" in said
-
-
-@pytest.mark.timeout(600)
-@settings(max_examples=max(EXAMPLES // 8, 10), deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7)), min_size=1, max_size=4
-    )
-)
-def test_a_forged_file_with_flipped_bits(
-    good: Path, members: Members, flips: list[tuple[float, int]]
-) -> None:
-    """Where all checksums were made to agree, the Parquet file itself is what is looked at.
-
-    Some of these end the process that reads them, which must not be this one.
-    """
-    spoiled = bytearray(members[DROPS])
-    for where, bit in flips:
-        spoiled[int(where * len(spoiled))] ^= 1 << bit
-    said = ""
-    with tempfile.TemporaryDirectory() as temp:
-        path = pack(Path(temp, "x.droptape"), sealed({**members, DROPS: bytes(spoiled)}))
-        try:
-            with open_recording(path) as rec:
-                rec.sql("SELECT * FROM drops ORDER BY ALL").fetchall()
-        except RecordingError as exc:
-            said = str(exc)
-    assert "\n" not in said
