@@ -63,10 +63,14 @@ INLINE bool same_address(const __u8 *a, const __u8 *b)
            ((const __u64 *)a)[1] == ((const __u64 *)b)[1];
 }
 
-INLINE void refusals_read(struct refusals *now, __u64 net, __u32 cpu)
+INLINE __u64 refusals_mib(__u64 net, __u32 cpu)
 {
     __u64 pointer = READ(net + OFFSET(net, mib), netns_mib, net_statistics);
-    __u64 mib = percpu_address(pointer, cpu);
+    return percpu_address(pointer, cpu);
+}
+
+INLINE void refusals_read(struct refusals *now, __u64 mib)
+{
     if (!mib)
         return;
     now->drops = READ_AT(__u64, mib + 8 * MIB_LISTENDROPS);
@@ -88,7 +92,7 @@ INLINE void refusals_start(__u64 net)
         struct refusals *last = refusals.lookup(&key);
         __u64 seen = last ? *(volatile __u64 *)&last->drops : 0;
         struct refusals now = {};
-        refusals_read(&now, net, cpu);
+        refusals_read(&now, refusals_mib(net, cpu));
         if (!last)
             refusals.insert(&key, &now);
         else if (now.drops < seen)
@@ -105,8 +109,12 @@ INLINE __u32 refusals_taken(__u64 net, __u32 netns, struct refusals *added)
 {
     struct refusals_key key = {.netns = netns, .cpu = bpf_get_smp_processor_id()};
     struct refusals now = {};
-    refusals_read(&now, net, key.cpu);
+    __u64 mib = refusals_mib(net, key.cpu);
     struct refusals *last = refusals.lookup(&key);
+    /* Every SYN that a listener takes comes here: one counter tells that it was taken. */
+    if (last && mib && READ_AT(__u64, mib + 8 * MIB_LISTENDROPS) == last->drops)
+        return 0;
+    refusals_read(&now, mib);
     if (!last) {
         refusals.update(&key, &now);
         return 0;

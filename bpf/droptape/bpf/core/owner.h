@@ -234,9 +234,8 @@ INLINE bool owner_of_flow_key(struct common_event *e, const struct flow_key *key
 }
 
 /* A connection ends: remember whose it was. */
-INLINE void flow_remember(__u64 sk, __u8 state)
+INLINE void flow_remember(__u64 sk, const struct owner *owner, __u8 state)
 {
-    struct owner *owner = owners.lookup(&sk);
     if (!owner || !owner->pid)
         return;
     struct flow_key key;
@@ -282,10 +281,10 @@ INLINE bool owner_is_current(struct common_event *e, __u64 sk)
 }
 
 /*
- * The running process closes `sk`. Whoever was seen to use it stays the owner: the last copy may be
+ * The running process closes `sk`; returns the owner. Whoever was seen to use it stays the owner: the last copy may be
  * closed by a process that only kept it open.
  */
-INLINE void owner_closes(__u64 sk, __u64 inode)
+INLINE struct owner *owner_closes(__u64 sk, __u64 inode)
 {
     struct owner *owner = owners.lookup(&sk);
     __u32 pid = bpf_get_current_pid_tgid() >> 32;
@@ -301,7 +300,9 @@ INLINE void owner_closes(__u64 sk, __u64 inode)
         owner_tell_holder(owner);
     } else {
         owner_set_current(sk, inode, OWNER_SOURCE_CLOSE);
+        owner = owners.lookup(&sk);
     }
+    return owner;
 }
 
 /* The network ends a connection that a process has open: who closes it then is its owner. */

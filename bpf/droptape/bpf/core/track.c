@@ -79,11 +79,14 @@ int track_state(struct bpf_raw_tracepoint_args *ctx)
     } else if (old == STATE_LISTEN) {
         listener_remove(sk);
     } else if (ends) {
-        if (closed_by_process(sk, old, new))
-            owner_closes(sk, socket_inode(sk));
-        else
+        struct owner *owner;
+        if (closed_by_process(sk, old, new)) {
+            owner = owner_closes(sk, socket_inode(sk));
+        } else {
             owner_ends(sk);
-        flow_remember(sk, new);
+            owner = owners.lookup(&sk);
+        }
+        flow_remember(sk, owner, new);
     }
     return 0;
 }
@@ -99,8 +102,8 @@ int track_destroy(struct bpf_raw_tracepoint_args *ctx)
     if (!owner)
         return 0;
     if (owner->ended) {
-        owner_closes(sk, owner->inode);
-        flow_remember(sk, STATE_CLOSE);
+        owner = owner_closes(sk, owner->inode);
+        flow_remember(sk, owner, STATE_CLOSE);
     }
     owners.delete(&sk);
     return 0;
