@@ -39,7 +39,7 @@ def main() -> int:
     facts = {"release": platform.release(), "machine": platform.machine(), **_probes()}
     Path(folder, "facts.json").write_text(json.dumps(facts, indent=1))
     # An emulated processor is slow, so a test may take longer.
-    options = ["-p", "no:cacheprovider", "--timeout=300", f"--junitxml={folder}/tests.xml"]
+    options = ["-p", "no:cacheprovider", "--timeout=600", f"--junitxml={folder}/tests.xml"]
     return int(pytest.main([*options, *arguments]))
 
 
