@@ -5,7 +5,7 @@ from __future__ import annotations
 from droptape.bpf import client, syscall
 from droptape.bpf.kinds import all_kinds
 
-MOST = 160_000
+MOST = 120_000
 """Instructions that the verifier of a 6.18 may follow. Those of 6.1 and older forget less: what
 takes 120,000 here they still took, what took 230,000 they refused (their limit is a million)."""
 

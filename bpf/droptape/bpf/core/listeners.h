@@ -20,7 +20,7 @@ struct listener {
     __u64 drops;  /* the part of sk_drops that is accounted for */
     __u8 address[16];
     __u32 peak;   /* longest accept queue since the last sample (depth.h) */
-    __u32 unused;
+    __u32 any;    /* whether that is every address of the host */
 };
 
 BPF_HASH(listeners, struct listener_key, struct listener, LISTENER_ENTRIES);
@@ -57,10 +57,14 @@ INLINE bool is_any_address(const __u8 *address)
     return half[0] == 0 && (half[1] == 0 || (is_mapped(address) && word[3] == 0));
 }
 
-INLINE bool same_address(const __u8 *a, const __u8 *b)
+/*
+ * Whether a listener takes packets to `address`. Written with few branches: the verifier follows
+ * each, for every slot.
+ */
+INLINE bool listener_takes(const struct listener *slot, const __u8 *address)
 {
-    return ((const __u64 *)a)[0] == ((const __u64 *)b)[0] &&
-           ((const __u64 *)a)[1] == ((const __u64 *)b)[1];
+    const __u64 *its = (const __u64 *)slot->address, *wanted = (const __u64 *)address;
+    return slot->any || !((its[0] ^ wanted[0]) | (its[1] ^ wanted[1]));
 }
 
 INLINE __u64 refusals_mib(__u64 net, __u32 cpu)
@@ -139,6 +143,7 @@ INLINE void listener_add(__u64 sk)
     struct listener fresh = {.sk = sk, .drops = READ(sk, sock, sk_drops)};
     __u8 peer[16];
     socket_addresses(sk, fresh.address, peer);
+    fresh.any = is_any_address(fresh.address);
     __u16 into = LISTENER_SLOTS;
 #pragma clang loop unroll(disable)
     for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
@@ -211,7 +216,7 @@ INLINE void listeners_settle(__u64 skb, __u32 netns)
         if (!slot)
             return;
         __u64 sk = slot->sk;
-        if (sk && (is_any_address(slot->address) || same_address(slot->address, flow.daddr)))
+        if (sk && listener_takes(slot, flow.daddr))
             slot->drops = READ(sk, sock, sk_drops);
     }
 }
@@ -220,8 +225,7 @@ INLINE void listeners_settle(__u64 skb, __u32 netns)
 INLINE __u64 listener_of(__u32 netns, __u16 port, const __u8 *address)
 {
     struct listener_key key = {.netns = netns, .port = port};
-    __u64 only = 0;
-    bool several = false;
+    __u64 only = 0, several = 0;
 #pragma clang loop unroll(disable)
     for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
         key.slot = i;
@@ -229,9 +233,9 @@ INLINE __u64 listener_of(__u32 netns, __u16 port, const __u8 *address)
         if (!slot)
             break;
         __u64 sk = slot->sk;
-        if (!sk || !(is_any_address(slot->address) || same_address(slot->address, address)))
+        if (!sk || !listener_takes(slot, address))
             continue;
-        several |= only != 0;
+        several |= only;
         only = sk;
     }
     return several ? 0 : only;
@@ -244,8 +248,7 @@ INLINE __u64 listener_of(__u32 netns, __u16 port, const __u8 *address)
 INLINE __u64 listener_refusing(__u32 netns, __u16 port, const __u8 *address)
 {
     struct listener_key key = {.netns = netns, .port = port};
-    __u64 only = 0;
-    bool several = false;
+    __u64 only = 0, several = 0;
 #pragma clang loop unroll(disable)
     for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
         key.slot = i;
@@ -253,12 +256,12 @@ INLINE __u64 listener_refusing(__u32 netns, __u16 port, const __u8 *address)
         if (!slot)
             break;
         __u64 sk = slot->sk;
-        if (!sk || !(is_any_address(slot->address) || same_address(slot->address, address)))
+        if (!sk || !listener_takes(slot, address))
             continue;
         __u64 seen = slot->drops, drops = READ(sk, sock, sk_drops);
         if (drops != seen && listener_take(slot, seen, drops))
             return sk;
-        several |= only != 0;
+        several |= only;
         only = sk;
     }
     return several ? 0 : only;

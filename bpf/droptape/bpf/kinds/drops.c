@@ -76,9 +76,13 @@ struct scratch {
     struct packet packet;
     __u64 location;
     __u64 input;
+    __u64 dst;
+    __u64 dev;
     __u32 reason;
+    __u32 length;
     __u8 tcp_flags;
     __u8 benign;
+    __u8 state;
 };
 #define KEEP(scratch, name) (*(volatile __typeof__((scratch)->name) *)&(scratch)->name = name)
 #define FORGET(scratch, name) (name = *(volatile __typeof__((scratch)->name) *)&(scratch)->name)
@@ -164,8 +168,14 @@ INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct scratch *s
         event_socket(common, sk, state);
     event_device(common, dev ? dev : packet_begin_device(&begin));
     __u64 input = begin.dst ? READ(begin.dst, dst_entry, input) : 0;
+    __u64 dst = begin.dst;
+    dev = begin.dev;
+    __u32 length = begin.length;
     KEEP(scratch, benign), KEEP(scratch, tcp_flags), KEEP(scratch, input);
+    KEEP(scratch, dst), KEEP(scratch, dev), KEEP(scratch, length), KEEP(scratch, state);
     FORGET(scratch, benign), FORGET(scratch, tcp_flags), FORGET(scratch, input);
+    FORGET(scratch, dst), FORGET(scratch, dev), FORGET(scratch, length), FORGET(scratch, state);
+    begin.dst = dst, begin.dev = dev, begin.length = length;
     FORGET(scratch, reason), FORGET(scratch, location);
     if (!sk && is_receiving_udp(location))
         owner_of_udp_port(common);
