@@ -51,7 +51,7 @@ demo: setup  ## make trouble in namespaces of its own, record it, explain it
 test: fleet  ## every test, unit and kernel (root, or sudo)
 	.ci/tests $(ARGS)
 
-kernels: setup  ## kernel tests on stock kernels in VMs, with a table (KERNELS="6.1 newest")
+kernels: setup  ## a test of each mechanism on stock kernels in VMs, and a table (KERNELS="6.1 newest")
 	@.ci/setup kernels
 	$(AS_ROOT) PYTHONPATH=tests $(PYTHON) -m vm test $(KERNELS) $(ARGS)
 

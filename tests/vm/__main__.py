@@ -32,8 +32,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("kernel")
     one.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
     one = commands.add_parser("test", help="run the kernel tests and print the support table")
-    one.add_argument("--timeout", type=float, default=1800, help="seconds for each kernel")
-    one.add_argument("--quick", action="store_true", help="one test of each mechanism")
+    one.add_argument("--timeout", type=float, default=14_400, help="seconds for each kernel")
+    one.add_argument("--all", action="store_true", help="every test, not one of each mechanism")
     one.add_argument("--pytest", metavar="ARGUMENTS", help="tests and options for pytest")
     one.add_argument("kernels", nargs="*", default=DEFAULT)
     return parser
@@ -63,7 +63,7 @@ def main() -> int:
             raise boot.BootError(f"not installed: {', '.join(missing)} (.ci/setup kernels)")
         if args.command == "run":
             return _run(args)
-        tests = matrix.QUICK if args.quick else matrix.ALL
+        tests = matrix.ALL if args.all else matrix.EACH
         arguments = args.pytest.split() if args.pytest else [*tests, "-q"]
         return matrix.test(list(args.kernels), arguments, args.timeout)
     except (FetchError, boot.BootError) as error:

@@ -16,7 +16,7 @@ from vm import boot
 from vm.fetch import Kernel, fetch
 
 ALL = ("tests/kernel",)
-QUICK = (
+EACH = (
     "tests/kernel/test_drops.py::test_closed_tcp_port[4]",
     "tests/kernel/test_drops.py::test_udp_receive_buffer_overflow[6]",
     "tests/kernel/test_drops.py::test_firewall_drops_and_fast_retransmits[4]",
