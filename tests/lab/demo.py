@@ -35,18 +35,20 @@ GROUP BY ALL
 ORDER BY drops DESC
 LIMIT 8"""
 
-# One number per trouble, from the recording. {server} is the namespace's inode number.
+# One number per trouble, from the recording. {server} is the namespace's inode number. Before 5.17
+# the kernel gives no reasons, and the function tells.
 RECORDED = """\
 SELECT
   (SELECT sum(weight) FROM listen WHERE netns = {server}
      AND event IN
      ('syn_dropped', 'accept_queue_full', 'syn_queue_full', 'ack_dropped')) AS refused,
   (SELECT sum(weight) FROM drops WHERE netns = {server}
-     AND protocol = 'TCP' AND reason = 'NO_SOCKET' AND dport = {closed_port}) AS closed,
+     AND protocol = 'TCP' AND coalesce(reason, 'NO_SOCKET') = 'NO_SOCKET'
+     AND dport = {closed_port}) AS closed,
   (SELECT sum(weight) FROM drops WHERE netns = {server}
-     AND reason = 'SOCKET_RCVBUFF') AS overflowed,
+     AND coalesce(reason = 'SOCKET_RCVBUFF', function LIKE 'udp%_queue_rcv_%')) AS overflowed,
   (SELECT sum(weight) FROM drops WHERE netns = {server}
-     AND reason = 'NETFILTER_DROP') AS filtered,
+     AND coalesce(reason = 'NETFILTER_DROP', function = 'nf_hook_slow')) AS filtered,
   (SELECT sum(segments * weight) FROM retransmits WHERE netns = {client}) AS resent"""
 
 
