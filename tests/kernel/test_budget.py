@@ -24,7 +24,7 @@ def test_a_rolling_recording_keeps_its_budget_and_its_books(lab: Lab, tmp_path: 
     server, client = lab.host("server"), lab.host("client")
     link = lab.link(server, client)
     peak = sent = 0
-    options = ("--disk-budget", "16MB", "--rotate-every", "2s")
+    options = ("--disk-budget", "16MB", "--rotate-every", "2s", "--max-rate", "0")
     with Recorder(tmp_path / "rec", *options) as recorder:
         # A damaged journal is never removed: it leaves less room, so fewer events are needed.
         (recorder.folder / "drops").mkdir(exist_ok=True)
