@@ -8,6 +8,7 @@ import crashes
 import footprint
 import listeners
 import overload
+import owner_cost
 import owners
 import program_time
 import size
@@ -23,6 +24,7 @@ PARTS = {
     "footprint": footprint.measure,
     "throughput": throughput.measure,
     "size": size.measure,
+    "owner_cost": owner_cost.measure,
     "owners": owners.measure,
     "listeners": listeners.measure,
     "overload": overload.measure,
