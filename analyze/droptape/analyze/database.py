@@ -80,10 +80,15 @@ class Database:
             raise
 
     def _connect(self, window: Window | None, settings: Settings) -> None:
-        self.connection = connect(
-            self._origin.files(), Path(self._temp.name),
-            memory_limit=settings.memory_limit, threads=settings.threads,
-        )  # fmt: skip
+        try:
+            self.connection = connect(
+                self._origin.files(), Path(self._temp.name),
+                memory_limit=settings.memory_limit, threads=settings.threads,
+            )  # fmt: skip
+        except duckdb.ParserException as exc:
+            raise QueryError(
+                f"{settings.memory_limit!r} is no amount of memory: give it as 512MB or 2GB"
+            ) from exc
         self.views = self._origin.create(self.connection, window)
 
     @property

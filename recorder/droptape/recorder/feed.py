@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ Watcher = Callable[[Table, Records, int], None]
 
 _MAY_WAIT = 0.05
 """Up to this part of a ring may wait for a walk."""
+_UNFINISHED_S = 1.0
+"""How long a record may take to be finished."""
 
 
 @dataclass(slots=True)
@@ -81,6 +84,20 @@ class Feed:
                 for watch in self.watchers:
                     watch(source.table, records, wall_offset_ns)
         return fullest
+
+    def drain_all(self, wall_offset_ns: Callable[[], int]) -> bool:
+        """Take everything; return False when something is left that cannot be read.
+
+        A task that dies in the midst of a program, which takes a bug of the kernel, leaves a record
+        that is never finished, and nothing behind it in its ring can be read.
+        """
+        left, since = 0.0, time.monotonic()
+        while (fill := self.drain(wall_offset_ns(), last=True)) > 0:
+            if fill != left:
+                left, since = fill, time.monotonic()
+            elif time.monotonic() - since > _UNFINISHED_S:
+                return False
+        return True
 
     def close(self) -> None:
         """Unmap the rings."""

@@ -243,8 +243,12 @@ class _Session:
                 )
 
     def _drain(self) -> None:
-        while self._feed.drain(self._wall_offset_ns(), last=True) > 0:
-            continue
+        if not self._feed.drain_all(self._wall_offset_ns):
+            with self._store.update() as manifest:
+                manifest.notes.append(
+                    "a record in the kernel's ring was never finished, and what came after it "
+                    "could not be read: the totals have more than the rows"
+                )
 
     def _finish(self, reason: str) -> None:
         """Detach first, so that the rows and the totals that follow are the same events."""

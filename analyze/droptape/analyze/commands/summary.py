@@ -12,9 +12,7 @@ from ._listing import Answer, asking, listing
 
 @listing
 @asking
-def summary(
-    rec: Recording,
-) -> Answer:
+def summary(rec: Recording) -> Answer:
     """Show the answer in one screen: what happened, why, to whom, since when, what is lost.
 
     The formats csv, ndjson, markdown and parquet hold the causes; json holds everything.
