@@ -67,6 +67,7 @@ class Btf:
         self.end_string = self._first_string + str_len
         self._offsets: list[int] = []
         self._named: dict[int, list[int]] = {}
+        self._functions: dict[int, int] = {}
         at, end = header + type_off, header + type_off + type_len
         unpack = struct.Struct("<II").unpack_from
         type_id = self._first_id
@@ -78,6 +79,8 @@ class Btf:
             self._offsets.append(at)
             if kind in (_STRUCT, _UNION, _ENUM, _ENUM64, _TYPEDEF):
                 self._named.setdefault(name, []).append(type_id)
+            elif kind == _FUNC:
+                self._functions[name] = type_id
             fixed, each = _EXTRA[kind]
             at += 12 + fixed + each * (info & 0xFFFF)
             type_id += 1
@@ -126,17 +129,27 @@ class Btf:
             at = self._strings.find(needle, at + 1)
         return self._base._find(name, kinds) if self._base else None
 
+    def struct_id(self, name: str) -> int | None:
+        """Return the kernel's id of a struct or union, or of the one that a typedef names."""
+        type_id = self._find(name, (_STRUCT, _UNION))
+        if type_id is None:
+            # Some structs have no name of their own, only a typedef, such as possible_net_t.
+            typedef = self._find(name, (_TYPEDEF,))
+            type_id = self._strip(typedef) if typedef else None
+        return type_id
+
+    def function_id(self, name: str) -> int | None:
+        """Return the kernel's id of a function."""
+        at = self._strings.find(b"\0" + name.encode() + b"\0")
+        return self._functions.get(self._first_string + at + 1) if at >= 0 else None
+
     def has_struct(self, name: str) -> bool:
         """Say whether the kernel has a struct or union called `name`."""
         return self._find(name, (_STRUCT, _UNION)) is not None
 
     def member(self, struct_name: str, path: str) -> Member | None:
         """Find a member by name, also inside unnamed structs; `path` may go deeper with dots."""
-        type_id = self._find(struct_name, (_STRUCT, _UNION))
-        if type_id is None:
-            # Some structs have no name of their own, only a typedef, such as possible_net_t.
-            typedef = self._find(struct_name, (_TYPEDEF,))
-            type_id = self._strip(typedef) if typedef else None
+        type_id = self.struct_id(struct_name)
         found: Member | None = None
         offset = 0
         for part in path.split("."):

@@ -65,6 +65,8 @@ _SHARED_MAPS = (
     "refusals",
     "udp_ports",
 )
+CAST_CALL, _CALL = 0x7FFF0001, 0x85  # a helper that no kernel has; the instruction that calls one
+_NUMBERS = "linux_mib"  # a struct of numbers only, for core/read.h
 CONNECTION_ENTRIES = 131072
 _CGROUP_SOCK = 9  # BPF_PROG_TYPE_CGROUP_SOCK
 _ENTRY, _RETURN = 0, 1  # enum bpf_probe_attach_type of libbcc
@@ -83,7 +85,7 @@ class LoaderError(DroptapeError):
 class _Module:
     """The compiled programs: loads, attaches, and keeps what has to be handed over."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, cast: int = 0) -> None:
         os.environ["BCC_KERNEL_SOURCE"] = str(ROOT / "headers")
         try:
             from bcc import BPF, lib
@@ -102,9 +104,23 @@ class _Module:
             raise LoaderError(f"bcc cannot compile the programs: {exc}") from exc
         self.fds: dict[str, int] = {}
         self.programs: dict[str, int] = {}
+        self._cast = cast
+
+    def _call_kernel(self, function: str) -> None:
+        """Make the calls of CAST_CALL calls of bpf_rdonly_cast, which bcc's compiler cannot."""
+        name = function.encode()
+        start = self._lib.bpf_function_start(self._module.module, name)
+        if not start:
+            return
+        size = self._lib.bpf_function_size(self._module.module, name)
+        code = np.frombuffer((ctypes.c_uint32 * (size // 4)).from_address(start), "u4")
+        calls = np.flatnonzero((code[::2] == _CALL) & (code[1::2] == CAST_CALL))
+        code[2 * calls], code[2 * calls + 1] = syscall.KERNEL_CALL, self._cast
 
     def load(self, function: str, program_type: int) -> int:
         """Load one program; OSError or Exception from bcc when the kernel refuses it."""
+        if self._cast:
+            self._call_kernel(function)
         fd = int(self._module.load_func(function, program_type).fd)
         self.programs[function] = fd
         return fd
@@ -226,6 +242,14 @@ class _Module:
         return ""
 
 
+def cast(btf: Btf) -> tuple[int, int]:
+    """Return the ids of bpf_rdonly_cast and of the struct to cast to; 0 where it cannot be used."""
+    function, type_id = btf.function_id("bpf_rdonly_cast"), btf.struct_id(_NUMBERS)
+    if function and type_id and VMLINUX.exists() and syscall.can_cast(function, type_id):
+        return function, type_id
+    return 0, 0
+
+
 def source_for(
     kinds: Sequence[EventKind],
     btf: Btf,
@@ -239,6 +263,7 @@ def source_for(
     paths = [*(ROOT / "core" / name for name in core), *(kind.source for kind in kinds)]
     joined = codegen.join_sources(paths, ROOT)
     cpus = kernel.possible_cpus()
+    _, cast_type = cast(btf)
     constants = {
         "CPUS": cpus,
         "JIFFY_US": kernel.jiffy_us(),
@@ -250,6 +275,9 @@ def source_for(
         "FLOW_BITS": FLOW_BITS,
         "HOLDER_ENTRIES": HOLDER_ENTRIES,
         "LISTENER_ENTRIES": LISTENER_ENTRIES,
+        "CAN_CAST": int(bool(cast_type)),
+        "CAST_CALL": CAST_CALL,
+        "CAST_TYPE": cast_type,
         "CAN_EXCHANGE": int(syscall.can_exchange()),
         "PER_CPU_OFFSETS": f"{kernel.symbol('__per_cpu_offset'):#x}ULL",
         "CONNECTION_ENTRIES": CONNECTION_ENTRIES,
@@ -291,7 +319,8 @@ def load(
     """
     btf = Btf.load(btf_file)
     module = _Module(
-        source_for(kinds, btf, record_benign=record_benign, track_io=track_io, max_rate=max_rate)
+        source_for(kinds, btf, record_benign=record_benign, track_io=track_io, max_rate=max_rate),
+        cast(btf)[0],
     )
     cpus = kernel.possible_cpus()
     percpu_problem = module.find_cpu_bases(cpus)

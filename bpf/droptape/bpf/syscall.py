@@ -21,8 +21,10 @@ _MAP_LOOKUP, _MAP_UPDATE, _PROG_LOAD = 1, 2, 5
 _PROG_TEST_RUN, _OBJ_GET_INFO, _MAP_LOOKUP_BATCH, _ITER_CREATE = 10, 15, 24, 33
 _LINK_CREATE, _SOCKET_CREATED = 28, 2  # BPF_CGROUP_INET_SOCK_CREATE
 _RUN_ON_CPU = 1
-_SOCKET_FILTER = 1
+_SOCKET_FILTER, _RAW_TRACEPOINT = 1, 17
 _ATTRIBUTES = 128
+KERNEL_CALL = 0x2085
+"""First half of the instruction that calls a kernel function: BPF_CALL, BPF_PSEUDO_KFUNC_CALL."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -135,23 +137,39 @@ def link_socket_creation(program_fd: int, cgroup: str) -> int:
         os.close(folder)
 
 
-def can_exchange() -> bool:
-    """Say whether programs may compare and exchange (since Linux 5.12, 5ffa25502b5a): load one.
-
-    That is: r0 = 0; *(r10 - 8) = r0; compare *(r10 - 8) with r0, exchange with r0; return r0.
-    """
-    code = bytes.fromhex(
-        "b700000000000000 7b0af8ff00000000 db0af8fff1000000 b700000000000000 9500000000000000"
-    )
-    instructions, license_ = np.frombuffer(code, "u1"), np.frombuffer(b"Apache-2.0\0", "u1")
+def _loads(program_type: int, code: bytes, license_: bytes) -> bool:
+    instructions, text = np.frombuffer(code, "u1"), np.frombuffer(license_ + b"\0", "u1")
     attributes = struct.pack(
-        "<IIQQ", _SOCKET_FILTER, len(code) // 8, _address(instructions), _address(license_)
+        "<IIQQ", program_type, len(code) // 8, _address(instructions), _address(text)
     )
     try:
         os.close(_bpf(_PROG_LOAD, attributes))
     except OSError:
         return False
     return True
+
+
+def can_exchange() -> bool:
+    """Say whether programs may compare and exchange (since Linux 5.12, 5ffa25502b5a): load one.
+
+    That is: r0 = 0; *(r10 - 8) = r0; compare *(r10 - 8) with r0, exchange with r0; return r0.
+    """
+    code = "b700000000000000 7b0af8ff00000000 db0af8fff1000000 b700000000000000 9500000000000000"
+    return _loads(_SOCKET_FILTER, bytes.fromhex(code), b"Apache-2.0")
+
+
+def can_cast(function: int, type_id: int) -> bool:
+    """Say whether programs may take a number for a pointer to a struct: load one that does.
+
+    That is: r1 = 0; r2 = `type_id`; r0 = bpf_rdonly_cast(r1, r2); r0 = *(u64 *)r0; return 0.
+
+    Args:
+        function: BTF id of bpf_rdonly_cast (since Linux 6.2, a35b9af4ec2c).
+        type_id: BTF id of a struct that begins with a number of 8 bytes.
+    """
+    code = struct.pack("<IiIiII", 0x1B7, 0, 0x2B7, type_id, KERNEL_CALL, function)
+    code += bytes.fromhex("7900000000000000 b700000000000000 9500000000000000")
+    return _loads(_RAW_TRACEPOINT, code, b"GPL")
 
 
 def iterate(link_fd: int) -> bytes:

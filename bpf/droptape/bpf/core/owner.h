@@ -125,7 +125,7 @@ INLINE void owner_describe(struct owner *owner, __u64 task)
 {
     __u64 leader = READ(task, task_struct, group_leader);
     owner->started = READ(leader, task_struct, start_time);
-    bpf_probe_read_kernel(owner->comm, 16, (void *)ADDRESS_OF(leader, task_struct, comm));
+    COPY(owner->comm, sizeof(owner->comm), ADDRESS_OF(leader, task_struct, comm));
 }
 
 INLINE void holder_of_owner(struct holder *holder, const struct owner *owner)
@@ -174,30 +174,28 @@ INLINE void owner_found(struct common_event *e, const struct holder *holder, __u
     __builtin_memcpy(e->owner_comm, holder->comm, sizeof(e->owner_comm));
 }
 
-/* The begin of a struct sock_common, read at once: this runs at the end of every connection. */
+/* The begin of a struct sock_common. */
 #define COMMON_BYTES 112
 _Static_assert(OFFSET(sock_common, skc_v6_rcv_saddr) + 16 <= COMMON_BYTES &&
                    OFFSET(sock_common, skc_net) + 8 <= COMMON_BYTES,
                "struct sock_common");
-#define COMMON_PART(common, type, member) (*(type *)((common) + OFFSET(sock_common, member)))
+#define COMMON_PART(block, ctype, member) PART(block, ctype, sock_common, skc_daddr, member)
 
 INLINE void flow_of_socket(struct flow_key *key, __u64 sk, __u8 state)
 {
-    __u8 common[COMMON_BYTES] __attribute__((aligned(8)));
+    BLOCK(block, sk, sock_common, skc_daddr, COMMON_BYTES);
     __builtin_memset(key, 0, sizeof(*key));
-    if (bpf_probe_read_kernel(common, sizeof(common), (void *)sk))
-        return;
-    key->netns = net_inum(COMMON_PART(common, __u64, skc_net));
-    key->local_port = COMMON_PART(common, __u16, skc_num);
+    key->netns = net_inum(COMMON_PART(block, __u64, skc_net));
+    key->local_port = COMMON_PART(block, __u16, skc_num);
     if (!key->local_port)
         key->local_port = socket_local_port(sk, state);
-    key->remote_port = FROM_BE16(COMMON_PART(common, __u16, skc_dport));
-    if (COMMON_PART(common, __u16, skc_family) == AF_INET_) {
-        map_ipv4(key->local, COMMON_PART(common, __u32, skc_rcv_saddr));
-        map_ipv4(key->remote, COMMON_PART(common, __u32, skc_daddr));
+    key->remote_port = FROM_BE16(COMMON_PART(block, __u16, skc_dport));
+    if (COMMON_PART(block, __u16, skc_family) == AF_INET_) {
+        map_ipv4(key->local, COMMON_PART(block, __u32, skc_rcv_saddr));
+        map_ipv4(key->remote, COMMON_PART(block, __u32, skc_daddr));
     } else {
-        __builtin_memcpy(key->local, common + OFFSET(sock_common, skc_v6_rcv_saddr), 16);
-        __builtin_memcpy(key->remote, common + OFFSET(sock_common, skc_v6_daddr), 16);
+        COPY(key->local, 16, ADDRESS_OF(sk, sock_common, skc_v6_rcv_saddr));
+        COPY(key->remote, 16, ADDRESS_OF(sk, sock_common, skc_v6_daddr));
     }
 }
 

@@ -46,8 +46,7 @@ INLINE __u8 skip_extensions(__u64 *at, __u8 next)
 _Static_assert(OFFSET(sk_buff, protocol) < OFFSET(sk_buff, network_header) &&
                    OFFSET(sk_buff, network_header) < OFFSET(sk_buff, head) && PLACES_BYTES <= 64,
                "struct sk_buff");
-#define PLACE(places, type, member) \
-    (*(type *)((places) + OFFSET(sk_buff, member) - OFFSET(sk_buff, protocol)))
+#define PLACE(places, ctype, member) PART(places, ctype, sk_buff, protocol, member)
 
 struct ipv4_header { __u8 b[8]; __u8 ttl, protocol; __u16 check; __u32 saddr, daddr; };
 struct ipv6_header { __u8 b[6]; __u8 next, hops; __u8 saddr[16], daddr[16]; };
@@ -73,21 +72,16 @@ struct packet {
  */
 INLINE bool packet_read(struct packet *packet, __u64 skb)
 {
-    __u8 places[64] __attribute__((aligned(8)));
     packet->protocol = packet->version = 0;
     __builtin_memset(&packet->h, 0, sizeof(packet->h));
-    if (bpf_probe_read_kernel(places, PLACES_BYTES, (void *)ADDRESS_OF(skb, sk_buff, protocol)))
-        return false;
+    BLOCK(places, skb, sk_buff, protocol, PLACES_BYTES);
     __u16 ethertype = FROM_BE16(PLACE(places, __u16, protocol));
     __u16 network = PLACE(places, __u16, network_header);
     if ((ethertype != ETHERTYPE_IP && ethertype != ETHERTYPE_IPV6) || !network)
         return false;
-    __u64 ip;
-    __builtin_memcpy(&ip, places + OFFSET(sk_buff, head) - OFFSET(sk_buff, protocol), 8);
-    ip += network;
+    __u64 ip = PLACE(places, __u64, head) + network;
     __u8 *headers = packet->headers;
-    if (bpf_probe_read_kernel(headers, HEADER_BYTES, (void *)ip))
-        return false;
+    COPY(headers, HEADER_BYTES, ip);
     __u64 l4 = ip;
     if (ethertype == ETHERTYPE_IP && headers[0] >> 4 == 4) {
         const struct ipv4_header *v4 = (const struct ipv4_header *)headers;
@@ -165,10 +159,9 @@ INLINE __u64 device_net(__u64 dev)
     return dev ? READ(dev + OFFSET(net_device, nd_net), possible_net_t, net) : 0;
 }
 
-/* The begin of an sk_buff, read at once: a read costs more than what it reads. */
+/* The begin of an sk_buff. */
 #define BEGIN_BYTES (OFFSET(sk_buff, len) + 4 - OFFSET(sk_buff, dev))
-#define BEGIN_PART(bytes, type, member) \
-    (*(type *)((bytes) + OFFSET(sk_buff, member) - OFFSET(sk_buff, dev)))
+#define BEGIN_PART(block, ctype, member) PART(block, ctype, sk_buff, dev, member)
 _Static_assert(OFFSET(sk_buff, dev) < OFFSET(sk_buff, sk) &&
                    OFFSET(sk_buff, sk) < OFFSET(sk_buff, _skb_refdst) &&
                    OFFSET(sk_buff, _skb_refdst) < OFFSET(sk_buff, len) && BEGIN_BYTES <= 128,
@@ -181,16 +174,20 @@ struct packet_begin {
     __u32 length;
 };
 
+/*
+ * In the queue of a UDP socket, the place of the device holds something else (udp_set_dev_scratch).
+ * The kernel's addresses have the highest bit set.
+ */
+INLINE __u64 pointer_or_0(__u64 value) { return (__s64)value < 0 ? value : 0; }
+
 INLINE void packet_begin(struct packet_begin *begin, __u64 skb)
 {
-    __u8 bytes[128] __attribute__((aligned(8)));
-    /* What cannot be read is 0. A branch for it would be followed to the end by the verifier. */
-    bpf_probe_read_kernel(bytes, BEGIN_BYTES, (void *)ADDRESS_OF(skb, sk_buff, dev));
-    begin->dev = BEGIN_PART(bytes, __u64, dev);
-    begin->sk = BEGIN_PART(bytes, __u64, sk);
+    BLOCK(block, skb, sk_buff, dev, BEGIN_BYTES);
+    begin->dev = pointer_or_0(BEGIN_PART(block, __u64, dev));
+    begin->sk = BEGIN_PART(block, __u64, sk);
     /* The lowest bit says that the route is not reference counted (SKB_DST_NOREF). */
-    begin->dst = BEGIN_PART(bytes, __u64, _skb_refdst) & ~7ULL;
-    begin->length = BEGIN_PART(bytes, __u32, len);
+    begin->dst = BEGIN_PART(block, __u64, _skb_refdst) & ~7ULL;
+    begin->length = BEGIN_PART(block, __u32, len);
 }
 
 /* The device of a packet: its own, else that of its route (a received packet keeps that one). */
@@ -209,5 +206,5 @@ INLINE __u64 packet_device(__u64 skb)
 INLINE void packet_device_name(struct common_event *e, __u64 dev)
 {
     if (dev)
-        bpf_probe_read_kernel(e->ifname, sizeof(e->ifname), (void *)ADDRESS_OF(dev, net_device, name));
+        COPY(e->ifname, sizeof(e->ifname), ADDRESS_OF(dev, net_device, name));
 }

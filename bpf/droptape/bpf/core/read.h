@@ -23,12 +23,49 @@ static long (*read_kernel)(void *to, __u32 size, const void *from) =
 #define OFFSET(type, member) OFFSET_##type##__##member
 #define ADDRESS_OF(ptr, type, member) ((__u64)(ptr) + OFFSET(type, member))
 
+/*
+ * READ_AT: a number at an address. COPY: `bytes` of memory, a multiple of 8. BLOCK: what PART gives
+ * members of, which lie in the first kilobyte of their struct and within `bytes` after `first`.
+ * What cannot be read is 0. A branch for it would be followed to the end by the verifier.
+ *
+ * bpf_rdonly_cast (since Linux 6.2, a35b9af4ec2c) makes a number a pointer to a struct, which
+ * programs may read. The verifier leaves nothing of the call, and a read that faults gives 0: it
+ * is a single instruction, where bpf_probe_read_kernel takes some 20 ns. The struct is always the
+ * same, one of numbers only. The loader turns the call of this number into that of the kernel's
+ * function (loader.py). Without it, what lies near each other is read at once.
+ */
+#if CAN_CAST
+static __u64 (*cast)(__u64 address, __u32 type) = (void *)CAST_CALL;
+#define READ_AT(ctype, address) (*(volatile ctype *)cast((__u64)(address), CAST_TYPE))
+#define COPY(to, bytes, address)                                                \
+    do {                                                                        \
+        __u64 from_ = cast((__u64)(address), CAST_TYPE);                        \
+        _Pragma("unroll") for (__u32 at_ = 0; at_ < (bytes) / 8; at_++)         \
+            ((__u64 *)(to))[at_] = *(volatile __u64 *)(from_ + 8 * at_);        \
+        _Static_assert((bytes) % 8 == 0, "whole words");                        \
+    } while (0)
+#define BLOCK(name, ptr, type, first, bytes) __u64 name = cast((__u64)(ptr), CAST_TYPE)
+#define PART(name, ctype, type, first, member) \
+    (*(volatile ctype *)((name) + OFFSET(type, member)))
+#else
 #define READ_AT(ctype, address)                                                \
     ({                                                                         \
         ctype value_ = 0;                                                      \
         bpf_probe_read_kernel(&value_, sizeof(value_), (const void *)(address)); \
         value_;                                                                \
     })
+#define COPY(to, bytes, address) bpf_probe_read_kernel((to), (bytes), (const void *)(address))
+#define BLOCK(name, ptr, type, first, bytes)               \
+    __u8 name[bytes] __attribute__((aligned(8)));          \
+    COPY(name, (bytes), ADDRESS_OF(ptr, type, first))
+#define PART(name, ctype, type, first, member)                                    \
+    ({                                                                            \
+        ctype part_;                                                              \
+        __builtin_memcpy(&part_, (name) + OFFSET(type, member) - OFFSET(type, first), \
+                         sizeof(part_));                                          \
+        part_;                                                                    \
+    })
+#endif
 #define READ(ptr, type, member) \
     READ_AT(TYPE_##type##__##member, ADDRESS_OF(ptr, type, member))
 

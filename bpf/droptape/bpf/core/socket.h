@@ -29,7 +29,7 @@ INLINE __u8 socket_state(__u64 sk) { return READ(sk, sock_common, skc_state); }
 
 INLINE bool is_full(__u8 state) { return state != STATE_TIME_WAIT && state != STATE_NEW_SYN_RECV; }
 
-/* The begin of a struct sock_common, read at once. */
+/* The begin of a struct sock_common. */
 #define SOCKET_BEGIN_BYTES (OFFSET(sock_common, skc_net) + 8 - OFFSET(sock_common, skc_family))
 _Static_assert(OFFSET(sock_common, skc_family) < OFFSET(sock_common, skc_state) &&
                    OFFSET(sock_common, skc_state) < OFFSET(sock_common, skc_net) &&
@@ -44,13 +44,10 @@ struct socket_begin {
 
 INLINE void socket_begin(struct socket_begin *begin, __u64 sk)
 {
-    __u8 bytes[64] __attribute__((aligned(8)));
-    /* What cannot be read is 0, as in packet_begin. */
-    bpf_probe_read_kernel(bytes, SOCKET_BEGIN_BYTES,
-                          (void *)ADDRESS_OF(sk, sock_common, skc_family));
-    begin->family = *(__u16 *)bytes;
-    begin->state = bytes[OFFSET(sock_common, skc_state) - OFFSET(sock_common, skc_family)];
-    begin->net = *(__u64 *)(bytes + OFFSET(sock_common, skc_net) - OFFSET(sock_common, skc_family));
+    BLOCK(block, sk, sock_common, skc_family, SOCKET_BEGIN_BYTES);
+    begin->family = PART(block, __u16, sock_common, skc_family, skc_family);
+    begin->state = PART(block, __u8, sock_common, skc_family, skc_state);
+    begin->net = PART(block, __u64, sock_common, skc_family, skc_net);
 }
 
 INLINE __u64 socket_net(__u64 sk)
@@ -81,8 +78,8 @@ INLINE void socket_addresses(__u64 sk, __u8 *local, __u8 *remote)
         map_ipv4(local, READ(sk, sock_common, skc_rcv_saddr));
         map_ipv4(remote, READ(sk, sock_common, skc_daddr));
     } else {
-        bpf_probe_read_kernel(local, 16, (void *)ADDRESS_OF(sk, sock_common, skc_v6_rcv_saddr));
-        bpf_probe_read_kernel(remote, 16, (void *)ADDRESS_OF(sk, sock_common, skc_v6_daddr));
+        COPY(local, 16, ADDRESS_OF(sk, sock_common, skc_v6_rcv_saddr));
+        COPY(remote, 16, ADDRESS_OF(sk, sock_common, skc_v6_daddr));
     }
 }
 

@@ -163,8 +163,7 @@ INLINE void row_counts(struct connections_event *e, __u64 sk)
     e->ca_state = READ_BITS(sk, inet_connection_sock, icsk_ca_state);
     __u64 algorithm = READ(sk, inet_connection_sock, icsk_ca_ops);
     if (algorithm)
-        bpf_probe_read_kernel(e->congestion, sizeof(e->congestion),
-                              (void *)ADDRESS_OF(algorithm, tcp_congestion_ops, name));
+        COPY(e->congestion, sizeof(e->congestion), ADDRESS_OF(algorithm, tcp_congestion_ops, name));
     /* A bit field of two bits until 6.8; in the low bits of its byte. */
     __u8 running = READ_AT(__u8, ADDRESS_OF(sk, tcp_sock, chrono_type)) & 3;
     e->rwnd_limited_us = chrono_us(sk, 2, running);
