@@ -23,20 +23,23 @@ INLINE void listener_note_depth(__u64 sk)
     struct listener_key key = {
         .netns = net_inum(socket_net(sk)), .port = socket_local_port(sk, STATE_SYN_RECV)};
     __u32 depth = READ(sk, sock, sk_ack_backlog) + 1;
+    struct listener *first = listeners.lookup(&key);
+    if (first && !first->shared) {
+        /* The usual case: a single listener. */
+        if (first->sk && first->peak < depth)
+            first->peak = depth;
+        return;
+    }
     __u64 head = accept_queue_head(sk);
-    struct listener *first = NULL;
 #pragma clang loop unroll(disable)
     for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
         key.slot = i;
         struct listener *slot = listeners.lookup(&key);
         if (!slot) {
-            /* The usual case: a single listener. */
             if (i == 1 && first && first->sk && first->peak < depth)
                 first->peak = depth;
             return;
         }
-        if (i == 0)
-            first = slot;
         if (slot->sk && head && slot->peak < depth && accept_queue_head(slot->sk) == head)
             slot->peak = depth;
     }

@@ -20,7 +20,8 @@ struct listener {
     __u64 drops;  /* the part of sk_drops that is accounted for */
     __u8 address[16];
     __u32 peak;   /* longest accept queue since the last sample (depth.h) */
-    __u32 any;    /* whether that is every address of the host */
+    __u16 any;    /* whether that is every address of the host */
+    __u16 shared; /* of the first slot: others were in use too */
 };
 
 BPF_HASH(listeners, struct listener_key, struct listener, LISTENER_ENTRIES);
@@ -145,20 +146,43 @@ INLINE void listener_add(__u64 sk)
     socket_addresses(sk, fresh.address, peer);
     fresh.any = is_any_address(fresh.address);
     __u16 into = LISTENER_SLOTS;
+    struct listener *first = NULL;
 #pragma clang loop unroll(disable)
     for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
         key.slot = i;
         struct listener *slot = listeners.lookup(&key);
         if (slot && slot->sk == sk)
             return;
+        if (i == 0)
+            first = slot;
         if (into == LISTENER_SLOTS && (!slot || !slot->sk))
             into = i;
         if (!slot)
             break;
     }
     if (into < LISTENER_SLOTS) {
+        if (into && first)
+            first->shared = 1;
+        else if (first)
+            fresh.shared = first->shared;
         key.slot = into;
         listeners.update(&key, &fresh);
+    }
+}
+
+/* Free slots at the end leave no trace: ports and namespaces come and go for ever. */
+INLINE void listener_slots_free(struct listener_key *key, __u16 last)
+{
+    key->slot = last + 1;
+    if (listeners.lookup(key))
+        return;
+#pragma clang loop unroll(disable)
+    for (__u16 i = 0; i < LISTENER_SLOTS && i <= last; i++) {
+        key->slot = last - i;
+        struct listener *slot = listeners.lookup(key);
+        if (!slot || slot->sk)
+            return;
+        listeners.delete(key);
     }
 }
 
@@ -174,12 +198,7 @@ INLINE void listener_remove(__u64 sk)
             return;
         if (slot->sk == sk) {
             slot->sk = 0;
-            /* The last of its port leaves no trace: ports and namespaces come and go for ever. */
-            key.slot = i + 1;
-            struct listener *next = listeners.lookup(&key);
-            key.slot = i;
-            if (!next)
-                listeners.delete(&key);
+            listener_slots_free(&key, i);
             return;
         }
     }

@@ -30,16 +30,16 @@
  *      Not when the kernel has looked for a socket and found none.
  *   9. none.
  *
- * Entries are keyed by the socket's address. One is dropped when its socket is destroyed
- * (tcp_destroy_sock); UDP sockets have no such event, so an entry whose inode differs from the
- * socket's is not believed.
+ * Entries are keyed by the socket's address. One is cleared when its socket is destroyed
+ * (tcp_destroy_sock), and stays in the map: the next socket at this address needs no new one. UDP
+ * sockets have no such event, so an entry whose inode differs from the socket's is not believed.
  */
 #include "core/read.h"
 #include "core/socket.h"
 
 struct owner {
     __u64 inode; /* 0 until a process has the socket open */
-    __u32 pid;
+    __u32 pid;   /* 0: unknown; with an inode of 0, the socket is gone */
     __u8 source;
     __u8 shared;
     __u8 used;  /* `pid` was seen to use it, not only to have it */
@@ -147,6 +147,15 @@ INLINE void owner_tell_holder(const struct owner *owner)
     holder_of_owner(holder, owner);
 }
 
+INLINE void owner_put(__u64 sk, const struct owner *owner)
+{
+    struct owner *place = owners.lookup(&sk);
+    if (place)
+        *place = *owner;
+    else
+        owners.update(&sk, (struct owner *)owner);
+}
+
 #define PF_KTHREAD 0x00200000
 
 /* The running process has just done something with `sk`; kernel threads own nothing. */
@@ -161,7 +170,7 @@ INLINE void owner_set_current(__u64 sk, __u64 inode, __u8 source)
     owner.source = source;
     owner.used = source == OWNER_SOURCE_IO || source == OWNER_SOURCE_OPEN;
     owner_describe(&owner, task);
-    owners.update(&sk, &owner);
+    owner_put(sk, &owner);
     if (source != OWNER_SOURCE_CONNECT && source != OWNER_SOURCE_LISTEN)
         owner_tell_holder(&owner);
 }

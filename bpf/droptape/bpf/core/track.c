@@ -34,7 +34,7 @@ INLINE void inherit_owner(__u64 sk)
         .started = found->started,
     };
     __builtin_memcpy(owner.comm, found->comm, sizeof(owner.comm));
-    owners.update(&sk, &owner);
+    owner_put(sk, &owner);
 }
 
 #define SHUTDOWN_BOTH 3 /* SHUTDOWN_MASK */
@@ -105,7 +105,8 @@ int track_destroy(struct bpf_raw_tracepoint_args *ctx)
         owner = owner_closes(sk, owner->inode);
         flow_remember(sk, owner, STATE_CLOSE);
     }
-    owners.delete(&sk);
+    if (owner)
+        __builtin_memset(owner, 0, sizeof(*owner));
     return 0;
 }
 
