@@ -210,9 +210,9 @@ def _run(argv: Sequence[str] | None) -> int:
     if sys.stderr.isatty() and not options.live:
         print(f"recording into {options.output}, Ctrl-C ends it", file=sys.stderr)
     with closing(Loader()) as loader:
+        lean.import_pyarrow()
         from .session import record
 
-        lean.without_pandas()
         ended = record(options, loader)
     if sys.stderr.isatty():
         rows = ", ".join(f"{count:,} {name}" for name, count in ended.rows.items())

@@ -24,27 +24,33 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in _ours}
 
 
-class _NoPandas:
-    """An importer that finds no pandas."""
+_NOT_NEEDED = frozenset(f"pyarrow._{name}" for name in ("azurefs", "gcsfs", "hdfs", "s3fs")) | {
+    "pandas"
+}
+
+
+class _NotNeeded:
+    """An importer that does not find what pyarrow can do without."""
 
     @staticmethod
     def find_spec(name: str, _path: object = None, _target: object = None) -> None:
         """Say so when asked for it."""
-        if name == "pandas":
+        if name in _NOT_NEEDED:
             raise ModuleNotFoundError(name, name=name)
 
 
-def without_pandas() -> None:
-    """Keep pyarrow from importing pandas, which it does with the first array where there is one.
+def import_pyarrow() -> None:
+    """Import pyarrow without pandas, which it imports with the first array, and without clouds.
 
-    Nothing here has a use for it, and it takes 40 MB and half a second.
+    Nothing here has a use for them. pandas takes 40 MB and half a second.
     """
     if "pandas" in sys.modules:
         return
-    sys.meta_path.insert(0, _NoPandas)
+    sys.meta_path.insert(0, _NotNeeded)
     try:
         import pyarrow as pa
+        import pyarrow.parquet
 
         pa.array([0])  # asks once, and keeps the answer
     finally:
-        sys.meta_path.remove(_NoPandas)
+        sys.meta_path.remove(_NotNeeded)

@@ -18,7 +18,7 @@ from droptape.format.manifest import Manifest
 from droptape.format.schema import Table
 from droptape.format.tables import LOSSES, TABLES, TOTALS
 
-from . import privilege
+from . import memory, privilege
 from .announce import Announcer
 from .counts import Counts
 from .explain import Explainer
@@ -164,6 +164,7 @@ class _Session:
             stopper.start()
             self._explainer.write_fixed(self._loaded, self._symbols)
             Thread(target=recover_siblings, args=(self._store.path.parent,), daemon=True).start()
+            memory.give_back()
             self._loop(stopper)
         finally:
             self._finish(stopper.reason or "an error")

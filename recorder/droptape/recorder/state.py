@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from .sampling.changes import LIFE
 
@@ -35,6 +34,8 @@ def counters_left(rows: pa.Table) -> pa.Table:
     `netns.life` has a row at the begin and one at the end of a namespace, with a number that tells
     it from earlier ones.
     """
+    import pyarrow.compute as pc  # 9 MB that most recordings have no use for
+
     is_life = pc.equal(rows["name"], LIFE[0])
     lives = rows.filter(is_life)
     newest = lives.group_by(["netns"]).aggregate([("value", "max")])

@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import pyarrow as pa
 
+from . import memory
 from .jobs import Job
 from .ledger import Ledger
 
 _RETRY_SECONDS = 5.0
-
-
-def _give_back_memory() -> None:
-    """Return to the system what sealing used.
-
-    The allocator keeps it otherwise: some 100 MB for the rest of a recording that is idle after a
-    burst.
-    """
-    if _malloc_trim is not None:
-        _malloc_trim(0)
-
-
-def _find_malloc_trim() -> Callable[[int], int] | None:
-    try:
-        return ctypes.CDLL(None).malloc_trim  # malloc_trim(3), glibc only
-    except AttributeError:
-        return None
-
-
-_malloc_trim = _find_malloc_trim()
 
 
 class Worker:
@@ -113,7 +93,7 @@ class Worker:
         while (job := self._queue.get()) is not None:
             self._run(job)
             if self._queue.empty():
-                _give_back_memory()
+                memory.give_back()
 
     def _run(self, job: Job) -> None:
         try:

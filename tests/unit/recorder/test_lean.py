@@ -8,13 +8,14 @@ import sys
 _PROGRAM = """
 import sys
 from droptape.recorder import lean
-lean.without_pandas()
+lean.import_pyarrow()
 import numpy as np
 import pyarrow as pa
 import droptape.recorder.session
 pa.table({"a": np.arange(3), "b": pa.array(["x"] * 3)})
 pa.array(np.arange(3), mask=np.array([True, False, True]))
-print([name for name in ("pandas", "duckdb", "bcc") if name in sys.modules])
+names = "pandas", "duckdb", "bcc", "pyarrow.compute", "pyarrow._s3fs"
+print([name for name in names if name in sys.modules])
 import importlib.util
 importlib.util.find_spec("pandas")
 """
