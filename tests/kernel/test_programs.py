@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from droptape.bpf import client, syscall
+from droptape.bpf import client, compiler, syscall
+from droptape.bpf.compiled import Cache
 from droptape.bpf.kinds import all_kinds
 from lab import Host, Lab
 from lab.process import Child
@@ -32,6 +35,33 @@ def test_older_verifiers_can_follow() -> None:
     assert {name: n for name, n in programs.items() if n > MOST} == {}
     # On kernels that do not tell, nothing is checked.
     assert all(programs.values()) or not any(programs.values())
+
+
+def test_a_source_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = """
+    BPF_HASH(seen, __u64, __u64, 7);
+    BPF_ARRAY(other, __u32, 3);
+    int program(void *ctx) { __u64 key = 5, *value = seen.lookup(&key); return value ? *value : 0; }
+    """
+    cache = Cache(tmp_path / "cache", owner=os.geteuid())
+    first = compiler.compiled(source, 0, cache)
+    assert first.maps == {
+        "seen": syscall.MapShape(1, 8, 8, 7, 0),
+        "other": syscall.MapShape(2, 4, 4, 3, 0),
+    }
+    monkeypatch.setattr(compiler, "_compile", None)
+    assert compiler.compiled(source, 0, cache) == first
+    with pytest.raises(TypeError):
+        compiler.compiled(source + " ", 0, cache)
+    with pytest.raises(TypeError):
+        compiler.compiled(source, 1, cache)
+
+
+def test_why_the_kernel_refuses_a_program_is_told() -> None:
+    # r0 = *(u64 *)(r1 + 0), where r1 is 0; exit
+    code = bytes.fromhex("b701000000000000 7910000000000000 9500000000000000")
+    with pytest.raises(syscall.RefusedError, match="R1 invalid mem access"):
+        syscall.program_load("wrong", code, syscall.RAW_TRACEPOINT)
 
 
 def _share_a_port(child: Child, close: tuple[int, ...]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from droptape.format.manifest import Probe
 
-from .loader import LoaderError
+from .compiler import LoaderError
 from .reasons import Reason
 
 _TIMEOUT_S = 300.0  # an emulated processor may need minutes for what takes a second

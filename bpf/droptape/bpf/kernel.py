@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection
-from itertools import pairwise
 from pathlib import Path
 
 _CLOCK_MONOTONIC_COARSE = 6
@@ -39,33 +38,39 @@ def cgroup2_mount(mountinfo: Path = _MOUNTINFO) -> Path | None:
     return None
 
 
-def symbol(name: str) -> int:
-    """Return the address of a kernel symbol of any kind; 0 when it is not known."""
-    needle = re.compile(rb"^([0-9a-f]+) \w " + name.encode() + rb"$", re.MULTILINE)
-    match = needle.search(_KALLSYMS.read_bytes())
-    return int(match[1], 16) if match else 0
+class Symbols:
+    """The kernel's symbols, as of now."""
 
+    def __init__(self, kallsyms: Path = _KALLSYMS) -> None:
+        """Read them all: that takes longer than to find some."""
+        self._text = kallsyms.read_bytes()
 
-def function_ranges(names: Collection[str]) -> dict[str, tuple[int, int]]:
-    """Return start and end address of kernel functions; those that do not exist are left out.
+    def address(self, name: str) -> int:
+        """Return the address of a symbol of any kind; 0 when it is not known."""
+        found = self._text.find(b" " + name.encode() + b"\n")
+        return self._line(found)[0] if found >= 0 else 0
 
-    A function ends where the next symbol starts. Empty when the kernel hides its addresses
-    (kernel.kptr_restrict).
-    """
-    wanted = {name.encode() for name in names}
-    starts: dict[int, str] = {}
-    addresses: list[int] = []
-    for line in _KALLSYMS.read_bytes().splitlines():
-        address, kind, name, *_ = line.split()
-        if kind not in b"tTwW":
-            continue
-        value = int(address, 16)
-        addresses.append(value)
-        if name in wanted and value:
-            starts.setdefault(value, name.decode())
-    addresses.sort()
-    out: dict[str, tuple[int, int]] = {}
-    for start, end in pairwise(addresses):
-        if start in starts and end > start:
-            out[starts[start]] = (start, end)
-    return out
+    def functions(self, names: Collection[str]) -> dict[str, tuple[int, int]]:
+        """Return start and end address of functions; those that do not exist are left out.
+
+        A function ends where the next one starts: the kernel lists its own by address. Empty when
+        it hides its addresses (kernel.kptr_restrict).
+        """
+        wanted = b"|".join(re.escape(name.encode()) for name in names)
+        out: dict[str, tuple[int, int]] = {}
+        for match in re.finditer(b" [tTwW] (" + wanted + b")\n", self._text) if names else ():
+            start, _, at = self._line(match.start())
+            end = start
+            while end <= start and at < len(self._text):
+                address, kind, at = self._line(at)
+                end = address if kind in b"tTwW" else end
+            if start and end > start:
+                out.setdefault(match[1].decode(), (start, end))
+        return out
+
+    def _line(self, at: int) -> tuple[int, bytes, int]:
+        """Return address and kind from the line that holds `at`, and where the next one begins."""
+        begin = self._text.rfind(b"\n", 0, at) + 1
+        end = self._text.find(b"\n", at) + 1 or len(self._text)
+        address, kind, *_ = self._text[begin:end].split(maxsplit=2)
+        return int(address, 16), kind, end

@@ -1,4 +1,4 @@
-"""The few bpf() commands that the recorder needs, without bcc.
+"""The bpf() commands that loading and recording need.
 
 Numbers and layouts are the kernel's interface (include/uapi/linux/bpf.h, union bpf_attr).
 """
@@ -17,11 +17,15 @@ import numpy.typing as npt
 
 # asm/unistd.h: x86_64 has a table of its own, arm64 and riscv64 share asm-generic's.
 _NR_BPF = 321 if platform.machine() == "x86_64" else 280
-_MAP_LOOKUP, _MAP_UPDATE, _PROG_LOAD = 1, 2, 5
-_PROG_TEST_RUN, _OBJ_GET_INFO, _MAP_LOOKUP_BATCH, _ITER_CREATE = 10, 15, 24, 33
-_LINK_CREATE, _SOCKET_CREATED = 28, 2  # BPF_CGROUP_INET_SOCK_CREATE
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _PROG_LOAD = 0, 1, 2, 5
+_PROG_TEST_RUN, _OBJ_GET_INFO, _RAW_TRACEPOINT_OPEN = 10, 15, 17
+_MAP_LOOKUP_BATCH, _LINK_CREATE, _ITER_CREATE = 24, 28, 33
+_SOCKET_CREATED = 2  # BPF_CGROUP_INET_SOCK_CREATE
 _RUN_ON_CPU = 1
-_SOCKET_FILTER, _RAW_TRACEPOINT = 1, 17
+_SOCKET_FILTER = 1
+KPROBE, CGROUP_SOCKET, RAW_TRACEPOINT, TRACING = 2, 9, 17, 26  # enum bpf_prog_type
+FEXIT, ITERATOR = 25, 28  # enum bpf_attach_type: BPF_TRACE_FEXIT, BPF_TRACE_ITER
+_LOG_BYTES = 8 << 20
 _ATTRIBUTES = 128
 KERNEL_CALL = 0x2085
 """First half of the instruction that calls a kernel function: BPF_CALL, BPF_PSEUDO_KFUNC_CALL."""
@@ -68,18 +72,26 @@ def map_id(fd: int) -> int:
 
 
 class MapShape(NamedTuple):
-    """Sizes of a map."""
+    """What a map is: its type (enum bpf_map_type), sizes and flags."""
 
+    type: int
     key_bytes: int
     value_bytes: int
     entries: int
+    flags: int
 
 
 def map_shape(fd: int) -> MapShape:
-    """Return the sizes of a map (struct bpf_map_info, from its third word)."""
-    info = np.zeros(5, "u4")
+    """Return what a map is (the first words of struct bpf_map_info)."""
+    info = np.zeros(6, "u4")
     _bpf(_OBJ_GET_INFO, struct.pack("<IIQ", fd, info.nbytes, _address(info)))
-    return MapShape(*info[2:].tolist())
+    kind, _id, *sizes = info.tolist()
+    return MapShape(kind, *sizes)
+
+
+def map_create(name: str, shape: MapShape) -> int:
+    """Make a map; return its descriptor. OSError when the kernel refuses."""
+    return _bpf(_MAP_CREATE, struct.pack("<5I8x15sx", *shape, name.encode()[:15]))
 
 
 class ProgramInfo(NamedTuple):
@@ -149,6 +161,75 @@ def _loads(program_type: int, code: bytes, license_: bytes) -> bool:
     return True
 
 
+class RefusedError(OSError):
+    """The kernel does not take a program; `strerror` has the verifier's last words."""
+
+
+def program_load(
+    name: str, code: bytes, program_type: int, *, attach_type: int = 0, target: int = 0
+) -> int:
+    """Load a program under the GPL; return its descriptor.
+
+    Args:
+        name: its name; the kernel keeps 15 bytes.
+        code: the instructions.
+        program_type: `KPROBE`, `CGROUP_SOCKET`, `RAW_TRACEPOINT` or `TRACING`.
+        attach_type: of a `TRACING` program, `FEXIT` or `ITERATOR`.
+        target: BTF id of the function that it is attached to.
+
+    Raises:
+        RefusedError: the kernel does not take it.
+    """
+    text, license_ = np.frombuffer(code, "u1"), np.frombuffer(b"GPL\0", "u1")
+
+    def load(log: npt.NDArray[Any] | None) -> int:
+        attributes = bytearray(_ATTRIBUTES)
+        struct.pack_into(
+            "<IIQQIIQ", attributes, 0, program_type, len(code) // 8, _address(text),
+            _address(license_), int(log is not None), len(log) if log is not None else 0,
+            _address(log) if log is not None else 0,
+        )  # fmt: skip
+        struct.pack_into("<15s", attributes, 48, name.encode()[:15])
+        struct.pack_into("<I", attributes, 68, attach_type)
+        struct.pack_into("<I", attributes, 108, target)
+        return _bpf(_PROG_LOAD, bytes(attributes))
+
+    try:
+        return load(None)
+    except OSError:
+        log = np.zeros(_LOG_BYTES, "u1")
+    try:
+        return load(log)
+    except OSError as exc:
+        lines = log.tobytes().rstrip(b"\0").decode(errors="replace").splitlines()
+        said = [line for line in lines if line and not line.startswith("processed ")]
+        why = f"{exc.strerror}: {said[-1]}" if said else str(exc.strerror)
+        raise RefusedError(exc.errno, why) from exc
+
+
+def open_raw_tracepoint(program_fd: int, name: str = "") -> int:
+    """Attach a program to a raw tracepoint, or one of type `TRACING` to its target.
+
+    Returns:
+        The link's descriptor.
+    """
+    text = np.frombuffer(name.encode() + b"\0", "u1")
+    return _bpf(
+        _RAW_TRACEPOINT_OPEN, struct.pack("<QI4x", _address(text) if name else 0, program_fd)
+    )
+
+
+def link_iterator(program_fd: int, map_fd: int | None = None) -> int:
+    """Make an iterator (since Linux 5.8), over the elements of a map if one is given.
+
+    Returns:
+        The link's descriptor, for `iterate`.
+    """
+    info = np.array([map_fd or 0], "u4")  # union bpf_iter_link_info
+    given = (_address(info), info.nbytes) if map_fd is not None else (0, 0)
+    return _bpf(_LINK_CREATE, struct.pack("<IIIIQI4x", program_fd, 0, ITERATOR, 0, *given))
+
+
 def can_exchange() -> bool:
     """Say whether programs may compare and exchange (since Linux 5.12, 5ffa25502b5a): load one.
 
@@ -169,7 +250,7 @@ def can_cast(function: int, type_id: int) -> bool:
     """
     code = struct.pack("<IiIiII", 0x1B7, 0, 0x2B7, type_id, KERNEL_CALL, function)
     code += bytes.fromhex("7900000000000000 b700000000000000 9500000000000000")
-    return _loads(_RAW_TRACEPOINT, code, b"GPL")
+    return _loads(RAW_TRACEPOINT, code, b"GPL")
 
 
 def iterate(link_fd: int) -> bytes:

@@ -34,4 +34,4 @@ def test_names_of_hooks_are_unique() -> None:
 
 
 def test_a_symbol_that_is_not_there_has_no_address() -> None:
-    assert kernel.symbol("droptape_has_no_such_symbol") == 0
+    assert kernel.Symbols().address("droptape_has_no_such_symbol") == 0

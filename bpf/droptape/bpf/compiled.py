@@ -1,0 +1,134 @@
+"""Compiled programs, and where they are kept for the next start.
+
+Compiling takes most of a start, and gives the same for the same source. The source names addresses
+of kernel functions, so what is kept is for this kernel and, where it places itself at random, for
+this boot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .syscall import MapShape
+
+FOLDER = Path("/var/cache/droptape")
+_KEPT = 8
+"""The kernel and options of a host change rarely; more than one is for tests and upgrades."""
+_SUFFIX = ".programs"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Programs and the maps they use.
+
+    Attributes:
+        maps: what each map is, by name.
+        programs: instructions by the C function's name. Where one loads the address of a map, it
+            holds the map's place in `maps` instead of a descriptor.
+    """
+
+    maps: Mapping[str, MapShape]
+    programs: Mapping[str, bytes]
+
+    def to_bytes(self) -> bytes:
+        """Return all of it as text, after a line with its checksum."""
+        programs = {name: code.hex() for name, code in self.programs.items()}
+        text = json.dumps({"maps": self.maps, "programs": programs}).encode()
+        return hashlib.sha256(text).hexdigest().encode() + b"\n" + text
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Compiled | None:
+        """Return what `to_bytes` gave; None when it is damaged."""
+        checksum, _, text = data.partition(b"\n")
+        if hashlib.sha256(text).hexdigest().encode() != checksum:
+            return None
+        found = json.loads(text)
+        return cls(
+            {name: MapShape(*shape) for name, shape in found["maps"].items()},
+            {name: bytes.fromhex(code) for name, code in found["programs"].items()},
+        )
+
+
+class Cache:
+    """Compiled programs in a folder that nobody but root can write.
+
+    What is in it is loaded into the kernel, so it is used only by root, and only while the folder
+    and the file are root's own. Where it cannot be used, programs are compiled each time.
+    """
+
+    def __init__(self, folder: Path = FOLDER, owner: int = 0) -> None:
+        """Use `folder`, which is made when it is missing.
+
+        Args:
+            folder: where.
+            owner: the user id that must own it; no other user uses it.
+        """
+        self._folder = folder
+        self._owner = owner
+
+    def find(self, key: str) -> Compiled | None:
+        """Return what was kept under `key`, None without it."""
+        with self._open() as folder:
+            if folder < 0:
+                return None
+            try:
+                fd = os.open(key + _SUFFIX, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC,
+                             dir_fd=folder)  # fmt: skip
+            except OSError:
+                return None
+            with os.fdopen(fd, "rb") as file:
+                found = os.fstat(fd)
+                if not stat.S_ISREG(found.st_mode) or not self._ours(found):
+                    return None
+                return Compiled.from_bytes(file.read())
+
+    def keep(self, key: str, compiled: Compiled) -> None:
+        """Keep `compiled` under `key`, and forget the oldest of many."""
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(mode=0o700)
+        with self._open() as folder, contextlib.suppress(OSError):
+            if folder < 0:
+                return
+            aside = f".{key}.{os.getpid()}"
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            try:
+                with os.fdopen(os.open(aside, flags, 0o600, dir_fd=folder), "wb") as file:
+                    file.write(compiled.to_bytes())
+                os.replace(aside, key + _SUFFIX, src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError:
+                os.unlink(aside, dir_fd=folder)
+                return
+            self._forget(folder)
+
+    def _forget(self, folder: int) -> None:
+        names = [name for name in os.listdir(folder) if name.endswith(_SUFFIX)]
+        ages = {name: os.stat(name, dir_fd=folder).st_mtime_ns for name in names}
+        for name in sorted(ages, key=ages.__getitem__)[:-_KEPT]:
+            os.unlink(name, dir_fd=folder)
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[int]:
+        """Give a descriptor of the folder, -1 when it may not be used."""
+        if os.geteuid() != self._owner:
+            yield -1
+            return
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            folder = os.open(self._folder, flags)
+        except OSError:
+            yield -1
+            return
+        try:
+            yield folder if self._ours(os.fstat(folder)) else -1
+        finally:
+            os.close(folder)
+
+    def _ours(self, found: os.stat_result) -> bool:
+        return found.st_uid == self._owner and not found.st_mode & 0o022

@@ -1,0 +1,119 @@
+"""From C to programs, with bcc."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from droptape.format.errors import DroptapeError
+
+from . import syscall
+from .compiled import Cache, Compiled
+
+HEADERS = Path(__file__).parent / "headers"
+CAST_CALL = 0x7FFF0001
+"""The helper that the sources call for bpf_rdonly_cast (core/read.h); no kernel has one so high."""
+# BPF_CALL of a helper; BPF_LD_IMM64 of what BPF_PSEUDO_MAP_FD stands for, into any register.
+_CALL, _LOAD_MAP_ADDRESS = 0x85, 0x1018
+# bcc optimizes what clang gives it, so clang need not do it too, and nobody reads the debug
+# information: without both it compiles in two thirds of the time.
+_CFLAGS = ["-Wno-duplicate-decl-specifier", "-g0", "-Xclang", "-disable-llvm-passes"]
+
+
+class LoaderError(DroptapeError):
+    """The programs cannot be compiled or loaded at all."""
+
+
+def compiled(source: str, cast: int, cache: Cache | None = None) -> Compiled:
+    """Return the programs of `source`, compiled now or before.
+
+    Args:
+        source: the whole C source.
+        cast: BTF id of the kernel function bpf_rdonly_cast, 0 when the source does not call it.
+        cache: where to look and keep; the host's by default.
+
+    Raises:
+        LoaderError: they cannot be compiled; the text says why and what to do.
+    """
+    cache = cache or Cache()
+    key = hashlib.sha256(f"{_compiler()} {_CFLAGS} {cast}\n{source}".encode()).hexdigest()[:32]
+    found = cache.find(key)
+    if found is None:
+        found = _compile(source, cast)
+        cache.keep(key, found)
+    return found
+
+
+def _compiler() -> str:
+    """Tell one installation of bcc from another, without importing it: that takes its time."""
+    spec = importlib.util.find_spec("bcc")
+    if spec is None or spec.origin is None:
+        return ""
+    found = Path(spec.origin).with_name("version.py")
+    return f"{found} {found.stat().st_mtime_ns if found.exists() else 0}"
+
+
+def _compile(source: str, cast: int) -> Compiled:
+    os.environ["BCC_KERNEL_SOURCE"] = str(HEADERS)
+    try:
+        from bcc import BPF, lib
+    except ImportError as exc:
+        raise LoaderError(
+            "the Python module of bcc is missing: install python3-bpfcc (Debian, Ubuntu) or "
+            "python3-bcc (Fedora, RHEL), and run droptape-record with the system's Python or "
+            "a virtual environment made from it with --system-site-packages"
+        ) from exc
+    # bcc would attach every function whose name starts with kretfunc__ by itself.
+    only_compiled = type("BPF", (BPF,), {"_trace_autoload": lambda self: None})
+    try:
+        bpf = only_compiled(text=source.encode(), cflags=_CFLAGS)
+    except Exception as exc:  # bcc raises nothing more precise
+        raise LoaderError(f"bcc cannot compile the programs: {exc}") from exc
+    try:
+        return _take(lib, bpf.module, cast)
+    finally:
+        bpf.cleanup()
+
+
+def _take(lib: Any, module: Any, cast: int) -> Compiled:
+    """Copy what bcc made of the source."""
+    # What its Python module does not declare (bcc's bcc_common.h).
+    lib.bpf_num_tables.argtypes, lib.bpf_num_tables.restype = [ctypes.c_void_p], ctypes.c_size_t
+    for function, result in (
+        (lib.bpf_table_name, ctypes.c_char_p),
+        (lib.bpf_table_fd_id, ctypes.c_int),
+    ):
+        function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_size_t], result
+    tables = [(lib.bpf_table_name(module, i).decode(), lib.bpf_table_fd_id(module, i))
+              for i in range(lib.bpf_num_tables(module))]  # fmt: skip
+    places = {fd: place for place, (_, fd) in enumerate(tables)}
+    programs: dict[str, bytes] = {}
+    for i in range(lib.bpf_num_functions(module)):
+        name = lib.bpf_function_name(module, i)
+        size = lib.bpf_function_size(module, name)
+        code = ctypes.string_at(lib.bpf_function_start(module, name), size)
+        programs[name.decode()] = _portable(np.frombuffer(code, "u4").copy(), places, cast)
+    return Compiled({name: syscall.map_shape(fd) for name, fd in tables}, programs)
+
+
+def _portable(code: npt.NDArray[np.uint32], places: dict[int, int], cast: int) -> bytes:
+    """Replace descriptors of maps by their places, and `CAST_CALL` by the call it stands for."""
+    first, second = code[::2], code[1::2]  # of each instruction: opcode and registers; immediate
+    for at in np.flatnonzero(is_map_address(first)):
+        second[at] = places[int(second[at])]
+    calls = np.flatnonzero((first == _CALL) & (second == CAST_CALL))
+    first[calls], second[calls] = syscall.KERNEL_CALL, cast
+    return code.tobytes()
+
+
+def is_map_address(first: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+    """Say which instructions load the address of a map, from their first halves."""
+    found: npt.NDArray[np.bool_] = first & 0xF0FF == _LOAD_MAP_ADDRESS
+    return found

@@ -1,0 +1,103 @@
+"""Compiled programs that are kept for the next start."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from droptape.bpf.compiled import Cache, Compiled
+from droptape.bpf.syscall import MapShape
+
+SOME = Compiled(
+    {"lost": MapShape(6, 4, 8, 32, 0), "totals": MapShape(5, 24, 56, 16384, 0)},
+    {"drops_kfree_skb": bytes(range(64)), "track_state": b""},
+)
+KEY = "0" * 32
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def cache(folder: Path) -> Cache:
+    return Cache(folder, owner=os.geteuid())
+
+
+def test_what_is_kept_is_found_whole(folder: Path) -> None:
+    assert cache(folder).find(KEY) is None
+    cache(folder).keep(KEY, SOME)
+    assert cache(folder).find(KEY) == SOME
+    assert cache(folder).find("1" * 32) is None
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in folder.iterdir()] == [f"{KEY}.programs"]
+
+
+def test_damaged_programs_are_not_used(folder: Path) -> None:
+    cache(folder).keep(KEY, SOME)
+    (path,) = folder.iterdir()
+    data = path.read_bytes()
+    for at in range(0, len(data), 7):
+        path.write_bytes(data[:at])
+        assert cache(folder).find(KEY) is None
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        assert cache(folder).find(KEY) is None
+    cache(folder).keep(KEY, SOME)
+    assert cache(folder).find(KEY) == SOME
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707])
+def test_a_folder_that_others_can_write_is_not_used(folder: Path, mode: int) -> None:
+    folder.mkdir()
+    folder.chmod(mode)
+    cache(folder).keep(KEY, SOME)
+    assert list(folder.iterdir()) == []
+    folder.chmod(0o700)
+    cache(folder).keep(KEY, SOME)
+    folder.chmod(mode)
+    assert cache(folder).find(KEY) is None
+
+
+def test_a_file_that_others_can_write_is_not_used(folder: Path) -> None:
+    cache(folder).keep(KEY, SOME)
+    (path,) = folder.iterdir()
+    path.chmod(0o620)
+    assert cache(folder).find(KEY) is None
+
+
+def test_links_are_not_followed(folder: Path, tmp_path: Path) -> None:
+    cache(folder).keep(KEY, SOME)
+    elsewhere = tmp_path / "elsewhere"
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+    assert cache(folder).find(KEY) is None
+    folder.unlink()
+    folder.mkdir(mode=0o700)
+    (folder / f"{KEY}.programs").symlink_to(elsewhere / f"{KEY}.programs")
+    assert cache(folder).find(KEY) is None
+
+
+def test_other_users_use_nothing(folder: Path) -> None:
+    cache(folder).keep(KEY, SOME)
+    other = Cache(folder, owner=os.geteuid() + 1)
+    assert other.find(KEY) is None
+    other.keep("1" * 32, SOME)
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_made_is_no_trouble(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    cache(tmp_path / "file" / "cache").keep(KEY, SOME)
+    assert cache(tmp_path / "file" / "cache").find(KEY) is None
+
+
+def test_the_oldest_are_forgotten(folder: Path) -> None:
+    for number in range(12):
+        key = f"{number:032}"
+        cache(folder).keep(key, SOME)
+        os.utime(folder / f"{key}.programs", ns=(number, number))
+    cache(folder).keep(f"{12:032}", SOME)
+    kept = sorted(path.name for path in folder.iterdir())
+    assert kept == [f"{number:032}.programs" for number in range(5, 13)]
