@@ -51,10 +51,12 @@ class Ring:
         self._consumer = np.frombuffer(self._consumer_map, "u8", 1)
         self._producer = np.frombuffer(self._data_map, "u8", 1)
         self._data = np.frombuffer(self._data_map, "u1", offset=page)
+        self._record = dtype
+        # As plain bytes: NumPy would copy records field by field.
         self._framed = np.dtype(
             {
                 "names": ["length", "record"],
-                "formats": ["u4", dtype],
+                "formats": ["u4", f"V{dtype.itemsize}"],
                 "offsets": [0, _HEADER_BYTES],
                 "itemsize": self.stride,
             }
@@ -72,7 +74,7 @@ class Ring:
         available = (int(self._producer[0]) - position) // self.stride
         self._taken = 0
         if available <= 0:
-            return np.empty(0, self._framed["record"])
+            return np.empty(0, self._record)
         # Taking a lock orders the loads before it and after it on every architecture.
         with self._fence:
             start = position % self.size
@@ -81,17 +83,17 @@ class Ring:
         if len(busy):
             length = length[: busy[0]]
         if not len(length):
-            return np.empty(0, self._framed["record"])
+            return np.empty(0, self._record)
         wrong = (length & ~np.uint32(_DISCARD)) != self.stride - _HEADER_BYTES
         if wrong.any():
             raise RingError(f"a record has {int(length[wrong.argmax()])} bytes")
         with self._fence:
-            records = _joined([run["record"] for run in self._runs(start, len(length))])
+            found = _joined([run["record"] for run in self._runs(start, len(length))])
         self._taken = len(length) * self.stride
         discarded = length & _DISCARD
         if discarded.any():
-            return cast(Records, records[discarded == 0])
-        return cast(Records, records)
+            found = found[discarded == 0]
+        return cast(Records, found.view(self._record))
 
     def _runs(self, start: int, count: int) -> list[npt.NDArray[Any]]:
         """Return `count` records with their headers: to the end, across it, and from the begin."""
