@@ -6,6 +6,8 @@ import os
 import socket
 import struct
 import subprocess
+import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +226,42 @@ def test_counters_of_a_namespace_that_comes_and_goes(stranger: subprocess.Popen[
     went = reader.read(all_files=True)
     assert [r["value"] for r in went[went["netns"] == inum]] == [1]
     assert inum not in spaces.doors
+    spaces.close()
+
+
+@pytest.mark.parametrize("cost_s", [0.001, 0.01])
+def test_many_namespaces_are_read_in_turn(monkeypatch: pytest.MonkeyPatch, cost_s: float) -> None:
+    spaces = Namespaces()
+    others = list(range(1, 21))
+    spaces.doors = {inum: [] for inum in [*others, spaces.home]}
+    read: list[int] = []
+
+    def read_space(_self: object, inum: int, _all_files: object) -> list[object]:
+        until = time.thread_time() + cost_s
+        while time.thread_time() < until:
+            pass
+        read.append(inum)
+        return []
+
+    monkeypatch.setattr(CounterReader, "_read_space", read_space)
+    monkeypatch.setattr(Namespaces, "inside", lambda _self, _inum: nullcontext())
+    reader = CounterReader(spaces)
+    reader.read()
+    assert sorted(read) == sorted(spaces.doors)
+    seen: list[int] = []
+    for _ in range(20):
+        read.clear()
+        reader._last -= 1
+        reader.read()
+        assert read[0] == spaces.home
+        assert 2 <= len(read) < 12
+        seen += read[1:]
+    times = [seen.count(inum) for inum in others]
+    assert max(times) - min(times) <= 1
+    assert min(times) > 0
+    read.clear()
+    reader.read(all_files=True)
+    assert sorted(read) == sorted(spaces.doors)
     spaces.close()
 
 
