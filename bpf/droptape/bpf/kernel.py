@@ -47,26 +47,41 @@ class Symbols:
 
     def address(self, name: str) -> int:
         """Return the address of a symbol of any kind; 0 when it is not known."""
-        found = self._text.find(b" " + name.encode() + b"\n")
-        return self._line(found)[0] if found >= 0 else 0
+        found = re.search(b" " + re.escape(name.encode()) + b"[\n\t]", self._text)
+        return self._line(found.start())[0] if found else 0
 
     def functions(self, names: Collection[str]) -> dict[str, tuple[int, int]]:
         """Return start and end address of functions; those that do not exist are left out.
 
-        A function ends where the next one starts: the kernel lists its own by address. Empty when
-        it hides its addresses (kernel.kptr_restrict).
+        A function ends where the next one of the kernel, or of its module, starts. Empty when the
+        kernel hides its addresses (kernel.kptr_restrict).
         """
         wanted = b"|".join(re.escape(name.encode()) for name in names)
         out: dict[str, tuple[int, int]] = {}
-        for match in re.finditer(b" [tTwW] (" + wanted + b")\n", self._text) if names else ():
+        for match in re.finditer(b" [tTwW] (" + wanted + b")[\n\t]", self._text) if names else ():
             start, _, at = self._line(match.start())
-            end = start
-            while end <= start and at < len(self._text):
-                address, kind, at = self._line(at)
-                end = address if kind in b"tTwW" else end
-            if start and end > start:
+            if start:
+                module = self._text[match.end() : at].strip() if match[0].endswith(b"\t") else b""
+                end = self._next_of(module, start) if module else self._next(start, at)
                 out.setdefault(match[1].decode(), (start, end))
-        return out
+        return {name: found for name, found in out.items() if found[1] > found[0]}
+
+    def _next(self, start: int, at: int) -> int:
+        """Return the first address of a function after `start`, 0 without: they are in order."""
+        while at < len(self._text):
+            address, kind, at = self._line(at)
+            if address > start and kind in b"tTwW":
+                return address
+        return 0
+
+    def _next_of(self, module: bytes, start: int) -> int:
+        """The same for a module, whose symbols are in no order; its last ends at any other."""
+        for end in b"\t" + re.escape(module) + b"$", b"":
+            those = re.finditer(rb"^([0-9a-f]+) [tTwW] \S+" + end, self._text, re.MULTILINE)
+            after = [address for m in those if (address := int(m[1], 16)) > start]
+            if after:
+                return min(after)
+        return 0
 
     def _line(self, at: int) -> tuple[int, bytes, int]:
         """Return address and kind from the line that holds `at`, and where the next one begins."""

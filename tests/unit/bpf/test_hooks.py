@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from droptape.bpf import kernel
 from droptape.bpf.kind import Fexit, Hook, Kretprobe, RawTracepoint
 from droptape.bpf.kinds import all_kinds
 
@@ -31,7 +30,3 @@ def test_a_hook_of_many_programs_has_the_cheapest_first() -> None:
 
 def test_names_of_hooks_are_unique() -> None:
     assert len(ids) == len(set(ids))
-
-
-def test_a_symbol_that_is_not_there_has_no_address() -> None:
-    assert kernel.Symbols().address("droptape_has_no_such_symbol") == 0
