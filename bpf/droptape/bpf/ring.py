@@ -48,8 +48,8 @@ class Ring:
         # The producer and the data cannot be written, and the kernel insists on that.
         self._consumer_map = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         self._data_map = mmap.mmap(fd, page + size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
-        self._consumer = np.frombuffer(self._consumer_map, "u8", 1)
-        self._producer = np.frombuffer(self._data_map, "u8", 1)
+        self._consumer = memoryview(self._consumer_map)[:8].cast("Q")
+        self._producer = memoryview(self._data_map)[:8].cast("Q")
         self._data = np.frombuffer(self._data_map, "u1", offset=page)
         self._record = dtype
         # As plain bytes: NumPy would copy records field by field.
@@ -66,12 +66,12 @@ class Ring:
 
     def pending(self) -> int:
         """Return how many bytes wait to be read."""
-        return int(self._producer[0] - self._consumer[0])
+        return self._producer[0] - self._consumer[0]
 
     def read(self) -> Records:
         """Return a copy of the records that are complete, oldest first; shape (n,)."""
-        position = int(self._consumer[0])
-        available = (int(self._producer[0]) - position) // self.stride
+        position = self._consumer[0]
+        available = (self._producer[0] - position) // self.stride
         self._taken = 0
         if available <= 0:
             return np.empty(0, self._record)
@@ -112,15 +112,15 @@ class Ring:
 
     def advance(self) -> None:
         """Give the room of the last batch back to the kernel."""
-        self._consumer[0] += np.uint64(self._taken)
+        self._consumer[0] += self._taken
         self._taken = 0
 
     def close(self) -> None:
         """Unmap the ring."""
-        # The arrays keep the maps alive: drop them first.
-        empty: npt.NDArray[Any] = np.empty(0, "u8")
-        self._consumer = self._producer = empty
-        self._data = empty.view("u1")
+        # What looks into the maps keeps them alive: drop it first.
+        self._consumer.release()
+        self._producer.release()
+        self._data = np.empty(0, "u1")
         self._consumer_map.close()
         self._data_map.close()
 

@@ -280,8 +280,9 @@ def map_items(
     Returns:
         Keys, shape (n,), and values, shape (n, copies).
     """
-    keys = np.zeros(entries, key)
-    values = np.zeros((entries, copies), value)
+    # Not zeros, which would touch all of it: most is never used.
+    keys = np.empty(entries, key)
+    values = np.empty((entries, copies), value)
     position, next_position = np.zeros(1, "u8"), np.zeros(1, "u8")
     taken = 0
     while taken < entries:

@@ -67,7 +67,10 @@ class Feed:
         """
         fullest = 0.0
         for source in self._sources:
-            fill = source.ring.pending() / source.ring.size
+            pending = source.ring.pending()
+            if not pending:
+                continue
+            fill = pending / source.ring.size
             fullest = max(fullest, fill)
             # One batch: what comes meanwhile is for the next round, so no ring starves another.
             records = source.ring.read()
