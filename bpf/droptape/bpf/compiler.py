@@ -70,6 +70,8 @@ def _compile(source: str, cast: int) -> Compiled:
             "python3-bcc (Fedora, RHEL), and run droptape-record with the system's Python or "
             "a virtual environment made from it with --system-site-packages"
         ) from exc
+    except OSError as exc:
+        raise LoaderError(f"bcc does not run, install it again: {exc}") from exc
     # bcc would attach every function whose name starts with kretfunc__ by itself.
     only_compiled = type("BPF", (BPF,), {"_trace_autoload": lambda self: None})
     try:
