@@ -17,7 +17,7 @@ from droptape.bpf.loader import FLOW_BITS, HOLDER_ENTRIES
 from droptape.format.common import OWNER_SOURCE, TCP_STATE
 from droptape.format.decode import Records
 
-# Structs of the same names in owner.h. In port_key, 16 bits of zero follow the port.
+# Structs of the same names in owner.h and flow.h. In port_key, 16 bits of zero follow the port.
 _HOLDER = np.dtype(
     [
         ("inode", "u8"), ("started", "u8"), ("pid", "u4"), ("source", "u1"), ("shared", "u1"),
@@ -149,7 +149,7 @@ class Owners:
 
 
 def flow_hash(keys: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
-    """Return the hashes of flow keys: flow_hash in owner.h."""
+    """Return the hashes of flow keys: flow_hash in flow.h."""
     hashes = np.zeros(len(keys), np.uint64)
     for word in keys.view("u8").reshape(len(keys), -1).T:
         hashes = (hashes ^ word) * np.uint64(0x9E3779B97F4A7C15)

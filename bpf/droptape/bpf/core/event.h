@@ -6,6 +6,7 @@
 #include "core/packet.h"
 #include "core/socket.h"
 #include "core/owner.h"
+#include "core/flow.h"
 #include "core/listeners.h"
 #include "core/totals.h"
 

@@ -3,9 +3,9 @@
  * Reading the kernel's structs.
  *
  * The loader looks for READ, READ_BITS, HAS, OFFSET, ADDRESS_OF, ENUM, HAS_ENUM, REASON_IS, ARGS,
- * MIB_ and IN_FUNCTION in the sources and defines, from the running kernel's BTF and symbols, what they name
- * (codegen.py). So a member is named where it is used, and nowhere else. READ of a member that the
- * kernel lacks does not compile: test HAS first, newest name first.
+ * MIB_ and IN_FUNCTION in the sources and defines, from the running kernel's BTF and symbols, what
+ * they name (codegen.py). So a member is named where it is used, and nowhere else. READ of a member
+ * that the kernel lacks does not compile: test HAS first, newest name first.
  */
 /* The helpers that read kernel memory are for programs under a GPL-compatible licence. */
 #define BPF_LICENSE GPL
@@ -31,8 +31,8 @@ static long (*read_kernel)(void *to, __u32 size, const void *from) =
  * bpf_rdonly_cast (since Linux 6.2, a35b9af4ec2c) makes a number a pointer to a struct, which
  * programs may read. The verifier leaves nothing of the call, and a read that faults gives 0: it
  * is a single instruction, where bpf_probe_read_kernel takes some 20 ns. The struct is always the
- * same, one of numbers only. The loader turns the call of this number into that of the kernel's
- * function (loader.py). Without it, what lies near each other is read at once.
+ * same, one of numbers only. A helper of no kernel is called for it, and compiler.py makes that the
+ * call of the kernel's function. Without it, what lies near each other is read at once.
  */
 #if CAN_CAST
 static __u64 (*cast)(__u64 address, __u32 type) = (void *)CAST_CALL;

@@ -4,6 +4,7 @@
  */
 #include "core/read.h"
 #include "core/owner.h"
+#include "core/flow.h"
 #include "core/waiting.h"
 #include "core/listeners.h"
 #include "core/depth.h"
@@ -161,9 +162,9 @@ INLINE void owner_set_holder(struct owner *owner, __u64 sk, __u64 task, __u32 pi
 
 /*
  * `pid` holds `sk` in pass `pass` of the walk, which goes by rising pid. A process that is already
- * the owner stays it as long as it has the socket open and no other waits for it. When it no longer has, the first other
- * holder takes over: at once if its pid is higher (the owner would have been seen before it), else
- * in the next pass.
+ * the owner stays it as long as it has the socket open and no other waits for it. When it no longer
+ * has, the first other holder takes over: at once if its pid is higher (the owner would have been
+ * seen before it), else in the next pass.
  */
 INLINE void owner_seen(struct owner *owner, __u64 sk, __u64 task, __u32 pid, __u32 pass)
 {
