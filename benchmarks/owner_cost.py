@@ -1,5 +1,8 @@
 """What it costs to know the owners while nothing is dropped, by default and with --track-io.
 
+By itself: with `--events resets`, whose programs do not run here. The default has the programs of
+drops and refused connections too.
+
 Measured in processor time of the one process that does both sides: what softirqs and programs take
 meanwhile is part of it (without CONFIG_IRQ_TIME_ACCOUNTING), the waiting for a busy machine is not.
 """
@@ -42,9 +45,10 @@ def _recorder(*options: str) -> Iterator[None]:
         yield
 
 
-_OFF, _DEFAULT, _TRACK_IO = "unwatched", "default", "--track-io"
+_OFF, _ALONE, _DEFAULT, _TRACK_IO = "unwatched", "alone", "default", "--track-io"
 _WATCHERS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     _OFF: nullcontext,
+    _ALONE: lambda: _recorder("--events", "resets"),
     _DEFAULT: _recorder,
     _TRACK_IO: lambda: _recorder("--track-io"),
 }
@@ -64,19 +68,19 @@ def measure(options: Options) -> list[Row]:
         for number in range(rounds):
             # Not always in the same order: whoever is first finds cold caches.
             names = list(_WATCHERS)
-            for name in names[number % 3 :] + names[: number % 3]:
+            for name in names[number % len(names) :] + names[: number % len(names)]:
                 with _WATCHERS[name]():
                     for work in works:
                         # The best of four: other work on the machine only ever adds.
                         spent = min(host.call(work.processor_ns) for _ in range(4))
                         taken.setdefault((name, work.what), []).append(spent)
-    return [_row(name, work, taken) for work in works for name in (_DEFAULT, _TRACK_IO)]
+    return [_row(name, work, taken) for work in works for name in list(_WATCHERS)[1:]]
 
 
 def _row(name: str, work: _Work, taken: dict[tuple[str, str], list[float]]) -> Row:
     on, off = taken[name, work.what], taken[_OFF, work.what]
     ratio = Ratio.of(on, off)
-    goal = name == _DEFAULT
+    goal = name != _TRACK_IO
     return Row(
         f"owners, {name}: {work.what}",
         f"{sorted(on)[len(on) // 2] / 1000:.2f} µs",
