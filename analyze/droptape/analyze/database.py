@@ -72,6 +72,11 @@ class Database:
                 self._connect(window, settings)
             if settings.engine == "spark":
                 self._spark = _on_spark(origin, window, self.connection, settings.master)
+        except duckdb.BinderException as exc:
+            self._temp.cleanup()
+            raise QueryError(
+                f"recording.json does not fit the files beside it, one is damaged: {explained(exc)}"
+            ) from exc
         except duckdb.Error as exc:
             self._temp.cleanup()
             raise explained(exc) from exc

@@ -68,6 +68,7 @@ def counts(recording: Path) -> dict[str, int | str]:
     which=st.integers(0, 100), at=st.integers(0, 10**9), cut=st.booleans(), bit=st.integers(0, 7)
 )
 @example(which=5, at=645, cut=False, bit=0)  # a footer that Arrow reads and DuckDB does not
+@example(which=3, at=9999998, cut=False, bit=0)  # a manifest with another name of a column
 def test_one_damaged_file(
     whole: Path,
     rows: dict[str, int | str],
