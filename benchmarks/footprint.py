@@ -87,7 +87,7 @@ def measure(options: Options) -> list[Row]:
         pass
     rows = [
         _start("programs compiled before", rounds, tuple),
-        _start("first since boot", rounds, _other_programs),
+        _start("first with this kernel", rounds, _other_programs),
     ]
     seconds, rounds = options.pick(4, 2), options.pick(2, 1)
     watchers: dict[str, Callable[[], AbstractContextManager[Recorder | peers.Peer]]] = {

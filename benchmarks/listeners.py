@@ -94,7 +94,7 @@ def measure(options: Options) -> list[Row]:
             Row(
                 f"{what}, 5 connections/s in each",
                 f"{busy:.2f} % of a core",
-                note="counters, listeners and settings of all, each second",
+                note="listeners of all each second, counters in turn",
             )
         )
     return rows

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from droptape.bpf.btf import Btf
-from droptape.bpf.loader import ROOT
+from droptape.bpf.source import ROOT
 
 _MEMBERS = {
     "skc_family": "unsigned short",

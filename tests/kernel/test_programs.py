@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from droptape.bpf import client, compiler, syscall
-from droptape.bpf.compiled import Cache
+from droptape.bpf.btf import Btf
+from droptape.bpf.compiled import ADDRESS, Cache
 from droptape.bpf.kinds import all_kinds
+from droptape.bpf.module import Module
 from lab import Host, Lab
 from lab.process import Child
 
@@ -55,6 +57,42 @@ def test_a_source_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         compiler.compiled(source + " ", 0, cache)
     with pytest.raises(TypeError):
         compiler.compiled(source, 1, cache)
+
+
+def test_addresses_are_those_of_this_boot(tmp_path: Path) -> None:
+    header = Path(compiler.__file__).parent / "core" / "read.h"
+    source = f"""
+    #define CAN_CAST 0
+    #define BOOT_ADDRESS {ADDRESS:#x}ULL
+    {header.read_text()}
+    #define SYMBOL_PLACE_one 1
+    #define SYMBOL_BYTES_one 0x1000
+    BPF_ARRAY(given, __u64, 2);
+    BPF_ARRAY(told, __u64, 2);
+    int program(struct bpf_raw_tracepoint_args *ctx)
+    {{
+        __u32 at;
+        for (at = 0; at < 2; at++) {{
+            __u32 index = at;
+            __u64 *address = given.lookup(&index), *inside = told.lookup(&index);
+            if (address && inside)
+                *inside = 1 + IN_FUNCTION(*address, one);
+        }}
+        return 0;
+    }}
+    """
+    found = compiler.compiled(source, 0, Cache(tmp_path / "cache", owner=os.geteuid()))
+    before, inside = 0xFFFFFFFF81FFFFFF, 0xFFFFFFFF82000FFF
+    for start, answers in (before + 1, [1, 2]), (before, [2, 1]), (inside + 1, [1, 1]):
+        module = Module(found, [7, start], Btf.load())
+        keys = np.arange(2, dtype="u4").reshape(2, 1)
+        for key, address in zip(keys, (before, inside), strict=True):
+            syscall.map_update(module.map_fd("given"), key, np.array([address], "u8"))
+        syscall.run_on_cpu(module.load("program", syscall.RAW_TRACEPOINT), 0)
+        told = [np.zeros(1, "u8") for _ in keys]
+        for key, answer in zip(keys, told, strict=True):
+            syscall.map_lookup(module.map_fd("told"), key, answer)
+        assert [int(answer[0]) for answer in told] == answers
 
 
 def test_why_the_kernel_refuses_a_program_is_told() -> None:

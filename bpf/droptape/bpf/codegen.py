@@ -114,9 +114,8 @@ def kernel_facts(source: str, btf: Btf, functions: Mapping[str, tuple[int, int]]
         # Index 0 of the counters is never used, so a missing counter reads as 0.
         lines.append(f"#define MIB_{name} {btf.enumerator(f'LINUX_MIB_{name}') or 0}")
     for name in sorted(function_names(source)):
-        start, end = functions.get(name, (1, 0))
-        lines.append(f"#define SYMBOL_START_{name} {start:#x}ULL")
-        lines.append(f"#define SYMBOL_END_{name} {end:#x}ULL")
+        start, end = functions.get(name, (0, 0))
+        lines.append(f"#define SYMBOL_BYTES_{name} {end - start}")
     return "\n".join(lines) + "\n"
 
 

@@ -1,8 +1,8 @@
 """Compiled programs, and where they are kept for the next start.
 
-Compiling takes most of a start, and gives the same for the same source. The source names addresses
-of kernel functions, so what is kept is for this kernel and, where it places itself at random, for
-this boot.
+Compiling takes most of a start, and gives the same for the same source. What it gives is for this
+kernel, whose types the source knows, and for every boot of it: addresses, which a kernel chooses at
+random when it boots, are put in when the programs are loaded.
 """
 
 from __future__ import annotations
@@ -16,12 +16,31 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from .syscall import MapShape
 
 FOLDER = Path("/var/cache/droptape")
 _KEPT = 8
 """The kernel and options of a host change rarely; more than one is for tests and upgrades."""
 _SUFFIX = ".programs"
+ADDRESS = 0x7FFE_0000_0000_0000
+"""Stands for the address whose place is added to it; neither the kernel nor programs are there."""
+# BPF_LD_IMM64 into any register, of what BPF_PSEUDO_MAP_FD stands for, and of a number.
+_LOAD, _LOAD_MAP, _LOAD_NUMBER = 0xF0FF, 0x1018, 0x18
+
+
+def map_places(code: npt.NDArray[np.uint32]) -> npt.NDArray[np.intp]:
+    """Return which instructions load the address of a map; `code` has two numbers for each."""
+    return np.flatnonzero(code[::2] & _LOAD == _LOAD_MAP)
+
+
+def address_places(code: npt.NDArray[np.uint32]) -> npt.NDArray[np.intp]:
+    """Return which instructions load an address of this boot, each with the next (`ADDRESS`)."""
+    loads = np.flatnonzero(code[::2] & _LOAD == _LOAD_NUMBER)
+    found: npt.NDArray[np.intp] = loads[code[1::2][loads + 1] == ADDRESS >> 32]
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +50,8 @@ class Compiled:
     Attributes:
         maps: what each map is, by name.
         programs: instructions by the C function's name. Where one loads the address of a map, it
-            holds the map's place in `maps` instead of a descriptor.
+            holds the map's place in `maps` instead of a descriptor. Where one loads an address of
+            this boot, it holds `ADDRESS` and the address's place among all.
     """
 
     maps: Mapping[str, MapShape]

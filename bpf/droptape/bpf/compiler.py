@@ -15,13 +15,12 @@ import numpy.typing as npt
 from droptape.format.errors import DroptapeError
 
 from . import syscall
-from .compiled import Cache, Compiled
+from .compiled import Cache, Compiled, map_places
 
 HEADERS = Path(__file__).parent / "headers"
 CAST_CALL = 0x7FFF0001
 """The helper that the sources call for bpf_rdonly_cast (core/read.h); no kernel has one so high."""
-# BPF_CALL of a helper; BPF_LD_IMM64 of what BPF_PSEUDO_MAP_FD stands for, into any register.
-_CALL, _LOAD_MAP_ADDRESS = 0x85, 0x1018
+_CALL = 0x85  # BPF_CALL of a helper
 # bcc optimizes what clang gives it, so clang need not do it too, and nobody reads the debug
 # information: without both it compiles in two thirds of the time.
 _CFLAGS = ["-Wno-duplicate-decl-specifier", "-g0", "-Xclang", "-disable-llvm-passes"]
@@ -108,14 +107,8 @@ def _take(lib: Any, module: Any, cast: int) -> Compiled:
 def _portable(code: npt.NDArray[np.uint32], places: dict[int, int], cast: int) -> bytes:
     """Replace descriptors of maps by their places, and `CAST_CALL` by the call it stands for."""
     first, second = code[::2], code[1::2]  # of each instruction: opcode and registers; immediate
-    for at in np.flatnonzero(is_map_address(first)):
-        second[at] = places[int(second[at])]
+    at = map_places(code)
+    second[at] = [places[descriptor] for descriptor in second[at].tolist()]
     calls = np.flatnonzero((first == _CALL) & (second == CAST_CALL))
     first[calls], second[calls] = syscall.KERNEL_CALL, cast
     return code.tobytes()
-
-
-def is_map_address(first: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
-    """Say which instructions load the address of a map, from their first halves."""
-    found: npt.NDArray[np.bool_] = first & 0xF0FF == _LOAD_MAP_ADDRESS
-    return found

@@ -113,7 +113,8 @@ class Hook:
     Attributes:
         name: what the manifest calls it, after the table's name.
         programs: the best first. The first that this kernel takes is attached and no other, so
-            nothing is counted twice. A program that the preprocessor leaves out cannot work here.
+            nothing is counted twice. The preprocessor may leave out what cannot work or is not
+            needed here.
         lacks: what older kernels do not tell; noted in the manifest.
         only_if: where the hook is needed at all; None for everywhere.
         interrupting: a program on the same tracepoint for the events that interrupt the first of

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import array
 import json
-import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -19,24 +18,17 @@ from typing import Any
 
 from droptape.format.errors import DroptapeError
 from droptape.format.manifest import Probe
-from droptape.format.tables import LISTENERS, LOSS_CAUSE
+from droptape.format.tables import LISTENERS
 
-from . import codegen, kernel, syscall
+from . import kernel, sizes, syscall
 from .btf import VMLINUX, Btf
-from .compiler import CAST_CALL, compiled
-from .kind import (
-    CgroupSocket,
-    EventKind,
-    Fewer,
-    Hook,
-    Program,
-    RawTracepoint,
-)
+from .compiler import compiled
+from .kind import CgroupSocket, EventKind, Fewer, Hook, Program, RawTracepoint
 from .kinds import all_kinds
 from .module import Module
 from .reasons import reasons
+from .source import source_for
 
-ROOT = Path(__file__).parent
 TRACKERS = (
     Hook("inet_sock_set_state", (RawTracepoint("inet_sock_set_state", "track_state"),)),
     Hook("tcp_destroy_sock", (RawTracepoint("tcp_destroy_sock", "track_destroy"),)),
@@ -47,8 +39,6 @@ IO_TRACKERS = (
     Hook("sock_send_length", (RawTracepoint("sock_send_length", "track_send"),)),
     Hook("sock_recv_length", (RawTracepoint("sock_recv_length", "track_receive"),)),
 )
-TOTALS_ENTRIES, OWNER_ENTRIES, PORT_ENTRIES, LISTENER_ENTRIES = 16384, 65536, 65536, 16384
-HOLDER_ENTRIES, FLOW_BITS = 65536, 17
 _SHARED_MAPS = (
     "totals",
     "lost",
@@ -62,65 +52,15 @@ _SHARED_MAPS = (
     "udp_ports",
 )
 _NUMBERS = "linux_mib"  # a struct of numbers only, for core/read.h
-CONNECTION_ENTRIES = 131072
 _FDS_PER_MESSAGE = 200
 
 
-def cast(btf: Btf) -> tuple[int, int]:
+def _cast(btf: Btf) -> tuple[int, int]:
     """Return the ids of bpf_rdonly_cast and of the struct to cast to; 0 where it cannot be used."""
     function, type_id = btf.function_id("bpf_rdonly_cast"), btf.struct_id(_NUMBERS)
     if function and type_id and VMLINUX.exists() and syscall.can_cast(function, type_id):
         return function, type_id
     return 0, 0
-
-
-def source_for(
-    kinds: Sequence[EventKind],
-    btf: Btf,
-    *,
-    record_benign: bool,
-    track_io: bool = False,
-    max_rate: int = 0,
-) -> str:
-    """Return the whole C source for `kinds` on the running kernel."""
-    core = ("track.c", "track_io.c") if track_io else ("track.c",)
-    paths = [*(ROOT / "core" / name for name in core), *(kind.source for kind in kinds)]
-    joined = codegen.join_sources(paths, ROOT)
-    cpus, symbols = kernel.possible_cpus(), kernel.Symbols()
-    _, cast_type = cast(btf)
-    constants = {
-        "CPUS": cpus,
-        "JIFFY_US": kernel.jiffy_us(),
-        "RECORD_BENIGN": int(record_benign),
-        "MAX_RATE": max_rate,
-        "TOTALS_ENTRIES": TOTALS_ENTRIES,
-        "OWNER_ENTRIES": OWNER_ENTRIES,
-        "PORT_ENTRIES": PORT_ENTRIES,
-        "FLOW_BITS": FLOW_BITS,
-        "HOLDER_ENTRIES": HOLDER_ENTRIES,
-        "LISTENER_ENTRIES": LISTENER_ENTRIES,
-        "CAN_CAST": int(bool(cast_type)),
-        "CAST_CALL": CAST_CALL,
-        "CAST_TYPE": cast_type,
-        "CAN_EXCHANGE": int(syscall.can_exchange()),
-        "PER_CPU_OFFSETS": f"{symbols.address('__per_cpu_offset'):#x}ULL",
-        "CONNECTION_ENTRIES": CONNECTION_ENTRIES,
-        "LOST_CAUSES": len(LOSS_CAUSE.values),
-        **{f"LOST_{cause.upper()}": number for number, cause in LOSS_CAUSE.values.items()},
-        "REFUSAL_ENTRIES": max(4096, 512 * cpus),
-    }
-    page = os.sysconf("SC_PAGE_SIZE")
-    return "".join(
-        (
-            *(f"#define {name} {value}\n" for name, value in constants.items()),
-            codegen.kernel_facts(joined, btf, symbols.functions(codegen.function_names(joined))),
-            codegen.c_row(LISTENERS),
-            codegen.declarations(
-                [k.table for k in kinds], {k.table.name: k.ring_bytes // page for k in kinds}
-            ),
-            joined,
-        )
-    )
 
 
 def load(
@@ -141,10 +81,11 @@ def load(
         LoaderError, BtfError: nothing can be loaded.
     """
     btf = Btf.load(btf_file)
+    cast, cast_type = _cast(btf)
     source = source_for(
-        kinds, btf, record_benign=record_benign, track_io=track_io, max_rate=max_rate
+        kinds, btf, cast_type, record_benign=record_benign, track_io=track_io, max_rate=max_rate
     )
-    module = Module(compiled(source, cast(btf)[0]), btf)
+    module = Module(compiled(source.text, cast), source.addresses, btf)
     cpus = kernel.possible_cpus()
     trackers = TRACKERS + IO_TRACKERS if track_io else TRACKERS
     wanted = [hook for kind in kinds for hook in kind.hooks if _is_wanted(btf, hook)]
@@ -184,7 +125,7 @@ def load(
         "kinds": [kind.table.name for kind in kinds],
         "reasons": [tuple(reason) for reason in reasons(btf)],
         "cpus": cpus,
-        "totals_entries": TOTALS_ENTRIES,
+        "totals_entries": sizes.TOTALS_ENTRIES,
         "fds": list(fds),
     }
     return report, list(fds.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -13,8 +13,8 @@ import numpy as np
 
 from . import kernel, syscall
 from .btf import VMLINUX, Btf
-from .compiled import Compiled
-from .compiler import LoaderError, is_map_address
+from .compiled import Compiled, address_places, map_places
+from .compiler import LoaderError
 from .kind import CgroupSocket, Kretprobe, Program, RawTracepoint, Sweep
 
 _ENTRY, _RETURN = 0, 1  # enum bpf_probe_attach_type of libbcc
@@ -31,8 +31,17 @@ class Module:
         programs: descriptors of the programs that are loaded, by function.
     """
 
-    def __init__(self, compiled: Compiled, btf: Btf) -> None:
-        """Make the maps; LoaderError when the kernel refuses one."""
+    def __init__(self, compiled: Compiled, addresses: Sequence[int], btf: Btf) -> None:
+        """Make the maps.
+
+        Args:
+            compiled: what to load.
+            addresses: the kernel's addresses, by their places.
+            btf: the kernel's types.
+
+        Raises:
+            LoaderError: the kernel refuses a map.
+        """
         # Until 5.11 (97306be45fbe) maps count as locked memory.
         with suppress(ValueError, OSError):
             resource.setrlimit(
@@ -47,6 +56,7 @@ class Module:
             except OSError as exc:
                 raise LoaderError(f"the kernel refuses the map {name}: {exc.strerror}") from exc
         self._descriptors = np.array(list(self._maps.values()), "u4")
+        self._addresses = np.array(addresses, "u8").view("u4").reshape(-1, 2)
         self.fds: dict[str, int] = {}
         self.programs: dict[str, int] = {}
 
@@ -74,8 +84,11 @@ class Module:
         if target_id is None:
             raise OSError(0, f"this kernel has no function {target}")
         code = np.frombuffer(self._code[function], "u4").copy()
-        at = np.flatnonzero(is_map_address(code[::2]))
-        code[1::2][at] = self._descriptors[code[1::2][at]]
+        values = code[1::2]  # of each instruction; an address has the next one's too
+        at = map_places(code)
+        values[at] = self._descriptors[values[at]]
+        at = address_places(code)
+        values[at], values[at + 1] = self._addresses[values[at]].T
         fd = syscall.program_load(
             function, code.tobytes(), program_type, attach_type=attach_type, target=target_id
         )

@@ -61,12 +61,11 @@ LOSSES = Table(
 COUNTERS = Table(
     "counters",
     "The kernel's own counters of every network namespace, about once a second, and in turn where "
-    "that would take too long (some 30 busy namespaces a second): a row for each value that "
-    "changed. The first row of a counter is what it was when its namespace was first "
-    "read (0 for a namespace that came later), the last row what it was at the end; a counter "
-    "without rows was 0 all the time. `netns.life` has a row at the first and one at the last "
-    "reading of a namespace; its value tells namespaces apart that had the same number one after "
-    "the other.",
+    "that would take too long: a row for each value that changed. The first row of a counter is "
+    "what it was when its namespace was first read (0 for a namespace that came later), the last "
+    "row what it was at the end; a counter without rows was 0 all the time. `netns.life` has a row "
+    "at the first and one at the last reading of a namespace; its value tells namespaces apart "
+    "that had the same number one after the other.",
     (
         Column("mono_ns", MONO, "end of the reading", "ns"),
         Column("netns", NETNS, "network namespace; null for counters of the whole host", null_if=0),

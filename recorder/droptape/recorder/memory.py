@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _SMAPS = Path("/proc/self/smaps")
-_HEAD = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r-[-x]p \S+ \S+ (\d+)")
+_HEAD = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r-[-x]p \S+ (\S+ \d+)")
+_CODE = re.compile(r"^[0-9a-f]+-[0-9a-f]+ r-xp \S+ (\S+ [1-9]\d*)", re.MULTILINE)
 _COPIED = "Anonymous:"
 _libc = ctypes.CDLL(None)
 
@@ -35,13 +36,15 @@ def give_back() -> None:
 def code(smaps: str) -> Iterator[tuple[int, int]]:
     """Yield start and end of the code and constants in the text of /proc/PID/smaps.
 
-    Those are the parts of files that cannot be written and of which no page was ever copied: the
-    loader of programs writes to some before it locks them, and a debugger may (proc_pid_smaps(5)).
+    Those are the parts of programs and libraries that cannot be written and of which no page was
+    ever copied: the loader of programs writes to some before it locks them, and a debugger may
+    (proc_pid_smaps(5)). Other files may be unmapped by now, and something else be in their place.
     """
+    libraries = set(_CODE.findall(smaps))
     found: tuple[int, int] | None = None
     for line in smaps.splitlines():
         if head := _HEAD.match(line):
-            found = (int(head[1], 16), int(head[2], 16)) if head[3] != "0" else None
+            found = (int(head[1], 16), int(head[2], 16)) if head[3] in libraries else None
         elif "-" in line.split(" ", 1)[0]:
             found = None
         elif found and line.startswith(_COPIED):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from droptape.bpf import syscall
 from droptape.bpf.client import Loaded
-from droptape.bpf.loader import FLOW_BITS, HOLDER_ENTRIES
+from droptape.bpf.sizes import FLOW_BITS, HOLDER_ENTRIES
 from droptape.format.common import OWNER_SOURCE, TCP_STATE
 from droptape.format.decode import Records
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from droptape.bpf import codegen
+from droptape.bpf import codegen, kernel
 from droptape.bpf.btf import VMLINUX, Btf
 from droptape.bpf.kinds import all_kinds
+from droptape.bpf.source import source_for
 from droptape.format.common import COMMON
 from droptape.format.schema import Column, Table
 from droptape.format.types import U8, U64
@@ -76,10 +79,40 @@ def test_facts_tell_what_the_kernel_has_and_what_it_lacks() -> None:
     assert "#define BITS_inet_connection_sock__icsk_ca_state 5" in lines
     assert "#define ARGS_no_such_tracepoint 0" in lines
     assert "#define HAS_ENUM_skb_drop_reason__NO_SUCH_REASON 0" in lines
-    assert "#define SYMBOL_START_tcp_v4_rcv 0x10ULL" in lines
+    assert "#define SYMBOL_BYTES_tcp_v4_rcv 16" in lines
     # An address is never in a function that does not exist.
-    assert "#define SYMBOL_START_no_such_function 0x1ULL" in lines
-    assert "#define SYMBOL_END_no_such_function 0x0ULL" in lines
+    assert "#define SYMBOL_BYTES_no_such_function 0" in lines
+
+
+class _NextBoot(kernel.Symbols):
+    """The same kernel, elsewhere in memory."""
+
+    MOVED = 0x2A00000
+
+    def address(self, name: str) -> int:
+        found = super().address(name)
+        return found and found + self.MOVED
+
+    def functions(self, names: Collection[str]) -> dict[str, tuple[int, int]]:
+        found = super().functions(names)
+        return {name: (a + self.MOVED, b + self.MOVED) for name, (a, b) in found.items()}
+
+
+@needs_btf
+def test_the_next_boot_compiles_the_same_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = sorted(codegen.function_names(codegen.join_sources(ROOT.glob("*/*.c"), ROOT)))
+    text = "".join(f"{0xFFFFFFFF81000000 + 4096 * n:x} T {name}\n" for n, name in enumerate(names))
+    (tmp_path / "kallsyms").write_text(text)
+    made = []
+    for symbols in kernel.Symbols, _NextBoot:
+        monkeypatch.setattr(kernel, "Symbols", partial(symbols, tmp_path / "kallsyms"))
+        made.append(source_for(list(all_kinds().values()), Btf.load(), 0, record_benign=False))
+    assert made[0].text == made[1].text
+    moved = [b - a for a, b in zip(made[0].addresses, made[1].addresses, strict=True)]
+    assert set(moved) == {0, _NextBoot.MOVED}
+    assert len(made[0].addresses) == len(names) + 1
 
 
 def test_an_event_table_has_to_start_with_the_common_columns() -> None:

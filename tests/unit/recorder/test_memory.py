@@ -38,6 +38,8 @@ Anonymous:             0 kB
 Anonymous:             0 kB
 6000-7000 r--s 00000000 00:0e 1061 anon_inode:bpf-map
 Anonymous:             0 kB
+7000-8000 r--p 00000000 fe:00 78 /data/of/another.thread
+Anonymous:             0 kB
 """
 
 

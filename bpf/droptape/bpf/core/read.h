@@ -83,11 +83,23 @@ static __u64 (*cast)(__u64 address, __u32 type) = (void *)CAST_CALL;
 
 #define ARGS(tracepoint) ARGS_##tracepoint
 
+/*
+ * The address of a kernel symbol. It differs from boot to boot, so the loader puts it in
+ * (compiled.py), where it finds what stands for it: the compiler must not calculate with that.
+ */
+static __attribute__((always_inline)) inline __u64 boot_address(__u64 place)
+{
+    __u64 address = BOOT_ADDRESS + place;
+    asm("" : "+r"(address));
+    return address;
+}
+
 /* Whether `address` lies in a kernel function; false when this kernel has no such symbol. */
-#define SYMBOL_START(function) SYMBOL_START_##function
-#define SYMBOL_END(function) SYMBOL_END_##function
+#define SYMBOL_BYTES(function) SYMBOL_BYTES_##function
+#define SYMBOL(name) boot_address(SYMBOL_PLACE_##name)
 #define IN_FUNCTION(address, function) \
-    ((address) >= SYMBOL_START(function) && (address) < SYMBOL_END(function))
+    (SYMBOL_BYTES(function) && \
+     (address) - SYMBOL(function) < SYMBOL_BYTES(function))
 
 /* Arguments of a function at its begin, as a kprobe finds them in the registers. */
 #if HAS(pt_regs, di)

@@ -262,14 +262,14 @@ int percpu_report(struct bpf_raw_tracepoint_args *ctx)
     return 0;
 }
 
-#if PER_CPU_OFFSETS
+#if HAS_PER_CPU_OFFSETS
 /* The same from the kernel's table of bases, whose address only kernels with KALLSYMS_ALL tell. */
 int percpu_offset(struct bpf_raw_tracepoint_args *ctx)
 {
     __u32 cpu = bpf_get_smp_processor_id();
     __u64 *base = cpu_base.lookup(&cpu);
     if (base)
-        *base = READ_AT(__u64, PER_CPU_OFFSETS + 8 * cpu);
+        *base = READ_AT(__u64, SYMBOL(__per_cpu_offset) + 8 * cpu);
     return 0;
 }
 #endif

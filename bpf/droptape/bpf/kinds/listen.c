@@ -83,8 +83,7 @@ int listen_consume_skb(struct bpf_raw_tracepoint_args *ctx)
         refused(skb, 0, net, netns, refusal_cause(&added), LISTEN_MECHANISM_CONSUME_SKB, n);
     return 0;
 }
-#endif
-
+#else
 /* tcp_conn_request(rsk_ops, af_ops, sk, skb) has decided about a SYN, which is not freed yet. */
 INLINE int request_decided(__u64 sk, __u64 skb)
 {
@@ -132,6 +131,7 @@ int listen_request_end(void *ctx)
     request->sk = 0;
     return request_decided(sk, request->skb);
 }
+#endif
 #endif
 
 #if ARGS(kfree_skb) >= 4

@@ -63,6 +63,7 @@ int resets_sent(struct bpf_raw_tracepoint_args *ctx)
 #endif
 }
 
+#if ARGS(tcp_send_reset) < 3
 /*
  * Until 6.10 (19822a980e19), which also brought the reason, the tracepoint stays silent when there
  * is no full socket: at a closed port, above all. There the functions that send are watched, both
@@ -87,6 +88,7 @@ int kretfunc__tcp_v6_send_reset(struct bpf_raw_tracepoint_args *ctx)
 {
     return reset_without_socket(ctx->args[0], ctx->args[1]);
 }
+#endif
 
 int resets_received(struct bpf_raw_tracepoint_args *ctx)
 {
