@@ -21,6 +21,7 @@ _ENTRY, _RETURN = 0, 1  # enum bpf_probe_attach_type of libbcc
 _NO_BTF = "it takes a kernel with BTF of its own"
 _NOT_TOLD = "this kernel does not tell what the program needs"
 _ANCHOR_ID, _ANCHOR_POINTER = 1, 2
+_ENOTSUPP = 524  # of the kernel alone, so libc has no words for it (include/linux/errno.h)
 
 
 class Module:
@@ -226,9 +227,10 @@ class Module:
 def _why(exc: OSError) -> str:
     if not exc.errno:
         return str(exc.strerror)
+    said = "not supported" if exc.errno == _ENOTSUPP else exc.strerror
     what = (
         "the kernel refuses the program"
         if isinstance(exc, syscall.RefusedError)
         else "cannot attach"
     )
-    return f"{what}: {exc.strerror}"
+    return f"{what}: {said}"
