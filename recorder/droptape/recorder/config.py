@@ -52,7 +52,7 @@ def arguments(path: Path, parser: argparse.ArgumentParser) -> list[str]:
 def with_config(argv: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
     """Return `argv` with the options of its ``--config`` put before its own, which win."""
     end = list(argv).index("--") if "--" in argv else len(argv)
-    only = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    only = type(parser)(add_help=False, allow_abbrev=False)
     only.add_argument("--config", type=Path)
     found, _ = only.parse_known_args(list(argv[:end]))
     return [*(arguments(found.config, parser) if found.config else ()), *argv]

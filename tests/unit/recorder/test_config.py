@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -77,3 +78,22 @@ def test_the_unit_is_well_formed_and_tight(tmp_path: Path) -> None:
     assert (verified.returncode, verified.stderr) == (0, "")
     security = analyze("security", "--offline=yes", "--no-pager", "--threshold=45")
     assert security.returncode == 0, security.stdout.splitlines()[-1]
+
+
+@pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="no systemd-sysusers here")
+def test_the_user_of_the_unit_is_made(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    command = ["systemd-sysusers", f"--root={tmp_path}", str(SHIPPED / "droptape.sysusers")]
+    subprocess.run(command, check=True, capture_output=True)
+    unit = (SHIPPED / "droptape-record.service").read_text()
+    (user,) = re.findall(r"^User=(\w+)$", unit, re.MULTILINE)
+    (group,) = re.findall(r"^Group=(\w+)$", unit, re.MULTILINE)
+    assert f"{user}:x:" in (tmp_path / "etc/passwd").read_text()
+    assert f"{group}:x:" in (tmp_path / "etc/group").read_text()
+    # Its folders cannot be reached by a group (systemd.exec(5)).
+    assert "\nDynamicUser=" not in unit
+
+
+def test_a_config_option_without_its_file() -> None:
+    with pytest.raises(UsageError, match="expected one argument"):
+        read("--config")
