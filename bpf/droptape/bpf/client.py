@@ -8,9 +8,8 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,8 @@ class Loader:
     def __init__(self) -> None:
         """Start it: it takes as long to import what it needs as the caller does."""
         self._channel, theirs = socket.socketpair()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
+        # In memory: a full disk, or a /tmp that cannot be written, is no reason not to record.
+        self._errors = os.fdopen(os.memfd_create("droptape-loader"), "w+b")
         with theirs:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "droptape.bpf.loader", str(theirs.fileno())],
@@ -84,13 +84,14 @@ class Loader:
             report: dict[str, Any] = json.loads(_receive(self._channel, size))
             fds = _receive_fds(self._channel, len(report.get("fds", ())))
         except (OSError, EOFError) as exc:
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(2)  # it may be telling why
             self._child.kill()
             self._child.wait()
             self._errors.seek(0)
             said = self._errors.read().decode(errors="replace").strip().splitlines()
             last = said[-1] if said else str(exc)
             raise LoaderError(f"the loader ended before it was done: {last}") from exc
-        self._child.wait()
         if "error" in report:
             raise LoaderError(report["error"])
         return report, fds
@@ -159,7 +160,9 @@ def _receive_fds(channel: socket.socket, count: int) -> list[int]:
     fds = array.array("i")
     while len(fds) < count:
         room = socket.CMSG_SPACE(256 * fds.itemsize)
-        data, ancillary, _, _ = channel.recvmsg(1, room, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, flags, _ = channel.recvmsg(1, room, socket.MSG_CMSG_CLOEXEC)
+        if flags & socket.MSG_CTRUNC:
+            raise LoaderError("too many open files: raise the limit (ulimit -n)")
         if not data:
             raise EOFError("it closed the connection")
         for level, kind, payload in ancillary:

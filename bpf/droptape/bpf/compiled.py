@@ -22,6 +22,8 @@ import numpy.typing as npt
 from .syscall import MapShape
 
 FOLDER = Path("/var/cache/droptape")
+# A FIFO must not hold whoever opens it.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _KEPT = 8
 """The kernel and options of a host change rarely; more than one is for tests and upgrades."""
 _SUFFIX = ".programs"
@@ -99,8 +101,7 @@ class Cache:
             if folder < 0:
                 return None
             try:
-                fd = os.open(key + _SUFFIX, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC,
-                             dir_fd=folder)  # fmt: skip
+                fd = os.open(key + _SUFFIX, _READ, dir_fd=folder)  # fmt: skip
             except OSError:
                 return None
             with os.fdopen(fd, "rb") as file:

@@ -123,8 +123,8 @@ class JournalWriter:
     def close(self) -> None:
         """Close the file; it stays where it is."""
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            descriptor, self._fd = self._fd, -1
+            os.close(descriptor)
 
 
 def _seek_frame(file: BinaryIO, start: int) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from typing import TextIO
+
+from .outlet import Out
 
 _QUIET_S = 10.0
 """Trouble is over when there was none for so long: a disk that is nearly full comes and goes."""
@@ -12,7 +14,7 @@ _QUIET_S = 10.0
 class Announcer:
     """Writes a line when trouble begins, and one when it is over."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: Out) -> None:
         self._out = out
         self._told: set[str] = set()
         self._last = 0.0
@@ -33,17 +35,19 @@ class Announcer:
             if what in self._told:
                 return ""
             self._told.add(what)
-            return self._say(trouble)
+            return self.say(trouble)
         if not self._told or now - self._last < _QUIET_S:
             return ""
         self._told.clear()
         more, self._lost = lost - self._lost, lost
-        return self._say(f"recording to disk goes on; {more:,} events were lost meanwhile")
+        return self.say(f"recording to disk goes on; {more:,} events were lost meanwhile")
 
-    def _say(self, text: str) -> str:
+    def say(self, text: str) -> str:
+        """Write a line; return it."""
         line = f"droptape-record: {text}"
         # The status line may be there.
         start = "\r\x1b[K" if self._out.isatty() else ""
-        self._out.write(f"{start}{line}\n")
-        self._out.flush()
+        with contextlib.suppress(OSError):  # its disk may be the full one
+            self._out.write(f"{start}{line}\n")
+            self._out.flush()
         return line

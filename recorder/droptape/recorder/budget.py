@@ -19,6 +19,7 @@ from droptape.format.schema import Table
 from droptape.format.tables import COUNTERS, LISTENERS
 
 from .ledger import Ledger
+from .seal import DAMAGED
 from .segment import SegmentFile
 from .state import counters_left, listeners_left
 
@@ -42,9 +43,36 @@ def used_bytes(ledger: Ledger) -> int:
     return total
 
 
-def over(ledger: Ledger, budget: int) -> bool:
+class Unsealed:
+    """The journals that were closed and may not be sealed yet.
+
+    The folders of a recording of weeks have thousands of files: too many to look at every second.
+    """
+
+    def __init__(self) -> None:
+        self._journals: list[Path] = []
+
+    def add(self, journal: Path) -> None:
+        """Count a journal from now on."""
+        self._journals.append(journal)
+
+    def bytes(self) -> int:
+        """Return the size of those that are still there, also of what is damaged."""
+        sizes = {journal: _size(journal) for journal in self._journals}
+        self._journals = [journal for journal, size in sizes.items() if size is not None]
+        return sum(size or 0 for size in sizes.values())
+
+
+def _size(journal: Path) -> int | None:
+    for path in journal, journal.with_name(journal.name + DAMAGED):
+        with contextlib.suppress(OSError):
+            return path.stat().st_size
+    return None
+
+
+def over(ledger: Ledger, unsealed_bytes: int, budget: int) -> bool:
     """Say whether something has to go."""
-    return used_bytes(ledger) > budget * _FILLED
+    return ledger.sealed_bytes + unsealed_bytes > budget * _FILLED
 
 
 class TrimJob:

@@ -7,8 +7,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NoReturn
@@ -27,11 +27,13 @@ from .options import (
     Options,
     UsageError,
     parse_budget,
+    parse_descriptor,
     parse_duration,
     parse_events,
     parse_rate,
     parse_size,
 )
+from .stopping import StoppedError
 from .version import version
 
 _EXAMPLES = """\
@@ -87,7 +89,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rotate-every",
         metavar="TIME",
-        help="seal a segment at this age (default: 60s; 10m with --disk-budget)",
+        help="seal a segment at this age (default: 60s; 10m with --disk-budget, where small ones "
+        "wait up to 36 times as long)",
     )
     parser.add_argument(
         "--disk-budget",
@@ -171,17 +174,21 @@ def _options(args: argparse.Namespace) -> Options:
     return Options(
         output=args.output or _default_output(),
         events=parse_events(args.events, tuple(all_kinds())),
-        duration_s=parse_duration(args.duration) if args.duration else None,
+        duration_s=None if args.duration is None else parse_duration(args.duration),
         rotate_bytes=parse_size(args.rotate_size),
-        rotate_s=parse_duration(args.rotate_every or ("10m" if args.disk_budget else "60s")),
-        disk_budget=parse_budget(args.disk_budget) if args.disk_budget else None,
+        rotate_s=parse_duration(
+            ("60s" if args.disk_budget is None else "10m")
+            if args.rotate_every is None
+            else args.rotate_every
+        ),
+        disk_budget=None if args.disk_budget is None else parse_budget(args.disk_budget),
         live=args.live,
         max_rate=parse_rate(args.max_rate),
         include_benign=args.include_benign,
         track_io=args.track_io,
         command=tuple(command[1:]),
         group=args.group,
-        ready_fd=args.ready_fd,
+        ready_fd=None if args.ready_fd is None else parse_descriptor(args.ready_fd),
         btf=args.btf,
     )
 
@@ -192,7 +199,8 @@ def _run(argv: Sequence[str] | None) -> int:
     known = parser()
     args = known.parse_args(with_config(given, known))
     if args.print_completion:
-        print(script(args.print_completion, parser(), all_kinds()), end="")
+        with _printing():
+            print(script(args.print_completion, parser(), all_kinds()), end="")
         return 0
     if args.mark:
         from .marking import mark
@@ -202,13 +210,14 @@ def _run(argv: Sequence[str] | None) -> int:
     if args.check:
         from .check import check
 
-        return 0 if check(sys.stdout, args.btf) else 1
+        with _printing():
+            return 0 if check(sys.stdout, args.btf) else 1
     options = _options(args)
     from . import privilege
 
     privilege.require()
     if sys.stderr.isatty() and not options.live:
-        print(f"recording into {options.output}, Ctrl-C ends it", file=sys.stderr)
+        _say(f"recording into {options.output}, Ctrl-C ends it")
     with closing(Loader()) as loader:
         lean.import_pyarrow()
         from .session import record
@@ -216,15 +225,44 @@ def _run(argv: Sequence[str] | None) -> int:
         ended = record(options, loader)
     if sys.stderr.isatty():
         rows = ", ".join(f"{count:,} {name}" for name, count in ended.rows.items())
-        print(
+        _say(
             f"{ended.folder}: {rows} in {ended.seconds:.1f} s, {ended.lost:,} lost\n"
-            f"now: droptape summary {ended.folder}",
-            file=sys.stderr,
+            f"now: droptape summary {ended.folder}"
         )
     if ended.trouble:
-        print(f"droptape-record: {ended.trouble}", file=sys.stderr)
+        _say(f"droptape-record: {ended.trouble}")
         return ended.code or 2
     return ended.code
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # the terminal may be gone, and the log's disk be full
+        print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    """Raise UsageError when what is printed in this block cannot be written."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        # What is left would be tried once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise UsageError(f"standard output cannot be written: {exc.strerror}") from exc
+
+
+def _open_standard_streams() -> None:
+    """Give those that are closed to nobody: else the next file opened would get their number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -233,11 +271,14 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     0 or the command's code; 2 for an error the user can act on, also when the recording is not all
     on disk.
     """
+    _open_standard_streams()
     try:
         code = _run(argv)
     except DroptapeError as exc:
-        print(f"droptape-record: {exc}", file=sys.stderr)
+        _say(f"droptape-record: {exc}")
         code = 2
+    except StoppedError as exc:
+        code = exc.code
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:

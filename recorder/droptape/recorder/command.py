@@ -45,6 +45,11 @@ class HeldCommand:
         os.close(self._writer)
         self._writer = -1
 
+    @property
+    def started(self) -> bool:
+        """Whether it was let become the command."""
+        return self._writer < 0
+
     def cancel(self) -> None:
         """End it if it was not started."""
         if self._writer >= 0:
@@ -79,7 +84,8 @@ def _wait_and_run(reader: int, writer: int, command: Sequence[str]) -> NoReturn:
         os.close(writer)
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
         # Python ignores these, and what is ignored stays so in a program that is run.
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)

@@ -11,7 +11,22 @@ from pathlib import Path
 
 from droptape.format.manifest import Clock, Host
 
+from .options import UsageError
+
 _TOLERANCE_NS = 200_000
+_TIME_NAMESPACE = Path("/proc/self/timens_offsets")
+
+
+def check_clock(offsets: Path = _TIME_NAMESPACE) -> None:
+    """Raise UsageError in a time namespace: the kernel's times are not those seen there."""
+    try:
+        lines = offsets.read_text().splitlines()
+    except OSError:
+        return  # since Linux 5.6
+    if any(int(part) for line in lines for part in line.split()[1:]):
+        raise UsageError(
+            "the clocks of this time namespace are not the kernel's: record outside of it"
+        )
 
 
 def host() -> Host:

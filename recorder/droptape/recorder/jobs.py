@@ -99,9 +99,10 @@ class DictionaryJob:
     def run(self) -> None:
         """Write the file and record it."""
         if self._segment is None:
+            self._ledger.check()
             self._target.parent.mkdir(mode=0o750, exist_ok=True)
             with SegmentFile(self._table, self._target, self._rows.num_rows) as file:
                 file.write(self._rows)
                 self._segment = file.finish()
-            self._ledger.add(self._segment)
+                self._ledger.add(self._segment)
         self._ledger.save()

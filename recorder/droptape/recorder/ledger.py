@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ class Ledger:
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
+        self._found = folder.lstat()
         self._manifest = manifest
         self._lock = threading.RLock()
         self._saving = threading.Lock()
@@ -65,6 +68,11 @@ class Ledger:
                 last_ns=max(last, before.last_ns) if before else last,
             )
 
+    def check(self) -> None:
+        """Raise OSError when another folder, or none, has the name now: it is somebody else's."""
+        if not os.path.samestat(self.folder.lstat(), self._found):
+            raise OSError(errno.ENOENT, "the folder was moved", str(self.folder))
+
     @property
     def dirty(self) -> bool:
         """Whether there are changes that are not on disk."""
@@ -78,5 +86,6 @@ class Ledger:
                 if changes == self._saved:
                     return
                 text = self._manifest.to_bytes()
+            self.check()
             write_atomic(self.folder / MANIFEST, text)
             self._saved = changes

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from ipaddress import IPv6Address
-from typing import Any, TextIO
+from typing import Any
 
 from droptape.format.decode import Records, enum_name
 from droptape.format.schema import Table
 from droptape.format.types import KSYM
+
+from .outlet import Out
 
 LINES_PER_SECOND = 200
 Symbolize = Callable[[int], str]
@@ -61,18 +63,22 @@ def event_line(table: Table, row: Any, wall_offset_ns: int, symbolize: Symbolize
 
 
 class LivePrinter:
-    """Prints events, but not more lines than a terminal can take.
+    """Prints events, but not more lines than a terminal, or who reads them, can take.
 
     What is left out is counted and told, at most once a second and at the end.
+
+    Attributes:
+        gone: nobody takes them any more.
     """
 
-    def __init__(self, out: TextIO, symbolize: Symbolize) -> None:
+    def __init__(self, out: Out, symbolize: Symbolize) -> None:
         self._out = out
         self._symbolize = symbolize
         self._waiting: list[tuple[Table, Records, int]] = []
         self._left = LINES_PER_SECOND
         self._left_out = 0
         self._second = time.monotonic()
+        self.gone = False
 
     def watch(self, table: Table, records: Records, wall_offset_ns: int) -> None:
         """Take what may still be printed of a batch; `flush` prints it."""
@@ -84,15 +90,24 @@ class LivePrinter:
 
     def flush(self, *, end: bool = False) -> None:
         """Print what waits in the order of time, and once a second how much was left out."""
+        if self.gone:
+            return
+        try:
+            self._flush(end=end)
+        except OSError:
+            self.gone = True
+
+    def _flush(self, *, end: bool) -> None:
         rows = [(table, row, offset) for table, part, offset in self._waiting for row in part]
         rows.sort(key=lambda item: int(item[1]["mono_ns"]))
         self._waiting.clear()
-        for table, row, offset in rows:
-            print(event_line(table, row, offset, self._symbolize), file=self._out)
+        lines = [event_line(table, row, offset, self._symbolize) for table, row, offset in rows]
+        if lines and not self._out.write("\n".join(lines) + "\n"):
+            self._left_out += len(lines)
         now = time.monotonic()
         if end or now - self._second >= 1:
             self._second, self._left = now, LINES_PER_SECOND
-            if self._left_out:
-                print(f"... {self._left_out:,} more events recorded, not shown", file=self._out)
+            text = f"... {self._left_out:,} more events recorded, not shown\n"
+            if self._left_out and self._out.write(text):
                 self._left_out = 0
         self._out.flush()

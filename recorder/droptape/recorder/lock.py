@@ -47,8 +47,10 @@ class FolderLock:
         """Say whether the folder still has this lock, that is, whether the folder still exists."""
         try:
             found = self._path.lstat()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError:
+            return True  # the disk does not tell now
         return os.path.samestat(found, os.fstat(self._fd))
 
     def release(self) -> None:

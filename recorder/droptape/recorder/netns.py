@@ -97,7 +97,10 @@ class NetnsNames:
     def _processes(self, wanted: set[int]) -> dict[int, int]:
         """Find a process in each namespace: the one with the lowest id."""
         found: dict[int, int] = {}
-        pids = sorted(int(p.name) for p in self._proc.iterdir() if p.name.isdecimal())
+        try:
+            pids = sorted(int(p.name) for p in self._proc.iterdir() if p.name.isdecimal())
+        except OSError:
+            return found
         for pid in pids:
             try:
                 inum = (self._proc / str(pid) / "ns/net").stat().st_ino

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,6 +72,7 @@ class Options:
 
 LEAST_BUDGET = 16 << 20
 """Bytes: the dictionaries alone take a few megabytes."""
+_LONGEST_S, _LARGEST = 1000 * 86400.0, 1 << 50
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
@@ -88,6 +90,8 @@ def parse_duration(text: str) -> float:
         seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if seconds <= 0:
         raise UsageError(f"{text!r} is not a duration: it has to be more than 0")
+    if seconds > _LONGEST_S:
+        raise UsageError(f"{text[:20]!r} is too long for a duration: 1000d is the longest")
     return seconds
 
 
@@ -97,10 +101,10 @@ def parse_size(text: str) -> int:
     MB and MiB are both 1,048,576 bytes.
     """
     match = _SIZE.fullmatch(text)
-    size = int(float(match[1]) * 1024 ** _POWERS[match[2].lower()]) if match else 0
-    if size <= 0:
-        raise UsageError(f"{text!r} is not a size: write 64MB or 1GB")
-    return size
+    size = float(match[1]) * 1024 ** _POWERS[match[2].lower()] if match else 0
+    if not 1 <= size <= _LARGEST:
+        raise UsageError(f"{text[:20]!r} is not a size: write 64MB or 1GB")
+    return int(size)
 
 
 def parse_budget(text: str) -> int:
@@ -113,9 +117,18 @@ def parse_budget(text: str) -> int:
 
 def parse_rate(text: str) -> int:
     """Read a number of rows per second, 0 for no limit; UsageError otherwise."""
-    if not text.isdecimal() or int(text) >= 1 << 30:
-        raise UsageError(f"{text!r} is not a number of rows: write 1000, or 0 for no limit")
+    if not text.isdecimal() or len(text) > 10 or int(text) >= 1 << 30:
+        raise UsageError(f"{text[:20]!r} is not a number of rows: write 1000, or 0 for no limit")
     return int(text)
+
+
+def parse_descriptor(number: int) -> int:
+    """Return `number` if it is an open descriptor; UsageError otherwise."""
+    try:
+        os.fstat(number)
+    except (OSError, OverflowError) as exc:
+        raise UsageError(f"no file is open at descriptor {number} (--ready-fd)") from exc
+    return number
 
 
 def parse_events(text: str, known: tuple[str, ...]) -> tuple[str, ...]:

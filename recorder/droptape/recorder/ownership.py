@@ -9,6 +9,8 @@ from pathlib import Path
 
 from .options import UsageError
 
+_NO_GROUP = 2**32 - 1  # (gid_t) -1, and no number is larger
+
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
@@ -49,7 +51,9 @@ def choose(group: str | None) -> Ownership:
     if group is not None:
         try:
             gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
-        except KeyError as exc:
+            if gid >= _NO_GROUP:
+                raise KeyError(group)
+        except (KeyError, ValueError) as exc:
             raise UsageError(f"there is no group {group!r} on this host") from exc
     return Ownership(uid, gid)
 

@@ -86,18 +86,20 @@ def recover_siblings(parent: Path) -> tuple[list[Report], list[str]]:
     reports: list[Report] = []
     failures: list[str] = []
     for folder in sorted(parent.iterdir()):
-        # What belongs to somebody else may hold links to anywhere.
-        if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
-            continue
-        if not is_recording(folder) or not needs_recovery(folder):
-            continue
         try:
+            # What belongs to somebody else may hold links to anywhere.
+            if folder.lstat().st_uid != os.geteuid() or folder.is_symlink():
+                continue
+            if not is_recording(folder) or not needs_recovery(folder):
+                continue
             if Manifest.read(folder).host.name == platform.node():
                 reports.append(recover(folder))
-        except LockedError:
-            continue
+        except (LockedError, FileNotFoundError):
+            continue  # it is at work, or gone since the folder was listed
         except DroptapeError as exc:
             failures.append(str(exc))
+        except Exception as exc:  # noqa: BLE001 - one must not keep the others from it
+            failures.append(f"{folder} cannot be recovered: {exc!r}")
     return reports, failures
 
 

@@ -22,7 +22,11 @@ _PATIENCE_NS = 500_000_000
 
 
 class OwnerScan:
-    """Walks all open files, regularly and when events ask for it."""
+    """Walks all open files, regularly and when events ask for it.
+
+    Attributes:
+        refused: why the kernel refused a walk, "" when it never did.
+    """
 
     def __init__(self, loaded: Loaded) -> None:
         self._link = loaded.fds.get("iter:task_file")
@@ -32,9 +36,10 @@ class OwnerScan:
         self._cost = 0.0
         self._last = 0.0
         self._last_ns = 0
+        self.refused = ""
 
     def run_if_due(self) -> None:
-        """Walk, if the last walk is long enough ago; OSError when the kernel refuses."""
+        """Walk, if the last walk is long enough ago; `refused` says why one failed."""
         if self._rested(_SHORTEST_S, _SHARE):
             self._walk()
 
@@ -78,6 +83,9 @@ class OwnerScan:
         syscall.map_update(
             self._settings, np.array([_SCAN_PASS], "u4"), np.array([self._pass], "u8")
         )
-        syscall.iterate(self._link)
+        try:
+            syscall.iterate(self._link)
+        except OSError as exc:  # no memory, no descriptors: owners are unknown until the next walk
+            self.refused = exc.strerror or str(exc)
         self._last = time.monotonic()
         self._cost = time.thread_time() - start

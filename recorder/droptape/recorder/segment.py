@@ -175,8 +175,8 @@ class _HashingFile:
 
     def close(self) -> int:
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            descriptor, self._fd = self._fd, -1
+            os.close(descriptor)
         return self._size
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -23,10 +24,11 @@ from .announce import Announcer
 from .counts import Counts
 from .explain import Explainer
 from .feed import Feed
-from .host import SteadyOffset, clock_pair, host
+from .host import SteadyOffset, check_clock, clock_pair, host
 from .kallsyms import Symbols
 from .live import LivePrinter
 from .options import Options
+from .outlet import Outlet
 from .ownership import Ownership, choose
 from .process_groups import ProcessGroups
 from .recovery import recover_siblings
@@ -40,8 +42,8 @@ from .version import version
 
 _IDLE_WAIT_S, _BUSY_WAIT_S = 0.1, 0.01
 _BUSY_FILL = 0.05
-_CLOCK_EVERY_S = 60.0
-_CLOCK_STEP_NS = 10**9  # the clock was set, or the host slept
+_CLOCK_EVERY_S, _CLOCK_MOVED_NS = 3600.0, 10**6
+_PATIENCE_S = 1.0  # with a terminal that stands still
 
 
 @dataclass(slots=True)
@@ -65,12 +67,14 @@ def record(options: Options, loader: client.Loader) -> Ended:
 
     Raises:
         DroptapeError: the recording could not begin; nothing is left behind.
+        StoppedError: a signal came before it began; nothing is left behind.
     """
+    check_clock()
     find_program(options.command)
     ownership = choose(options.group)
     Store.check(options.output)
     with Stopper(options.duration_s) as stopper:
-        with ThreadPoolExecutor(1) as pool:
+        with stopper.nothing_begun(), ThreadPoolExecutor(1) as pool:
             symbols = pool.submit(Symbols.load)  # while the loader compiles
             loaded = client.load(
                 options.events,
@@ -126,16 +130,18 @@ class _Session:
         self._feed = Feed(loaded, tables, self._scan, self._store, groups)
         self._counts = Counts(loaded, tables)
         self._sampled: set[str] = set()
+        self._noted_scan = False
         self._explainer = Explainer(self._store, groups)
         self._feed.watchers.append(self._explainer.watch)
         self._sampler = Sampler(loaded, self._explainer.watch)
         self._feed.watchers.append(self._sampler.watch)
         self._symbols = symbols
-        self._status = StatusLine(sys.stderr)
-        self._announcer = Announcer(sys.stderr)
+        self._out, self._err = Outlet(sys.stdout), Outlet(sys.stderr)
+        self._status = StatusLine(self._err)
+        self._announcer = Announcer(self._err)
         self._live: LivePrinter | None = None
         if options.live:
-            self._live = LivePrinter(sys.stdout, self._symbols.text)
+            self._live = LivePrinter(self._out, self._symbols.text)
             self._feed.watchers.append(self._live.watch)
             self._status.enabled = False
         self._rows = dict.fromkeys(loaded.kinds, 0)
@@ -146,6 +152,8 @@ class _Session:
     def _give_up_privileges(self, folder: Path) -> None:
         """Hand the new folder over, and go on as its owner, with few capabilities."""
         self._ownership.hand_over(folder)
+        if self._ownership.gid is not None:
+            os.umask(0o027)  # what the group may read it has to be able to read
         privilege.drop(
             self._ownership.uid, self._ownership.gid, signals=bool(self._options.command)
         )
@@ -160,10 +168,11 @@ class _Session:
             sweep_first(self._loaded)
             self._sampler.start()
             if self._options.ready_fd is not None:
-                os.write(self._options.ready_fd, b"ready\n")
+                with contextlib.suppress(OSError):  # nobody waits for it any more
+                    os.write(self._options.ready_fd, b"ready\n")
             stopper.start()
             self._explainer.write_fixed(self._loaded, self._symbols)
-            Thread(target=recover_siblings, args=(self._store.path.parent,), daemon=True).start()
+            Thread(target=self._recover, daemon=True).start()
             memory.give_back()
             self._loop(stopper)
         finally:
@@ -177,6 +186,10 @@ class _Session:
             self._store.trouble,
         )
 
+    def _recover(self) -> None:
+        for failure in recover_siblings(self._store.path.parent)[1]:
+            self._announcer.say(failure)
+
     def _loop(self, stopper: Stopper) -> None:
         second, wait = time.monotonic(), _IDLE_WAIT_S
         while not stopper.reason:
@@ -184,6 +197,8 @@ class _Session:
             fill = self._feed.drain(self._wall_offset_ns())
             if self._live:
                 self._live.flush()
+                if self._live.gone:
+                    stopper.reason = "nobody reads the events any more"
             wait = _BUSY_WAIT_S if fill > _BUSY_FILL else _IDLE_WAIT_S
             if time.monotonic() - second >= 1:
                 second = time.monotonic()
@@ -193,12 +208,17 @@ class _Session:
 
     def _every_second(self) -> None:
         self._scan.run_if_due()
+        if self._scan.refused and not self._noted_scan:
+            self._noted_scan = True
+            with self._store.update() as manifest:
+                manifest.notes.append(f"owners are incomplete: {self._scan.refused}")
         self._take_counts()
         self._sampler.deliver(self._store, self._wall_offset_ns())
         self._explainer.look_up()
         self._explainer.write()
-        stepped = abs(self._wall_offset_ns() - self._clock_offset) > _CLOCK_STEP_NS
-        if stepped or time.monotonic() >= self._clock_due:
+        # A recording of weeks would fill with pairs that say nothing new.
+        moved = abs(self._wall_offset_ns() - self._clock_offset) > _CLOCK_MOVED_NS
+        if moved or time.monotonic() >= self._clock_due:
             self._clock_due = time.monotonic() + _CLOCK_EVERY_S
             self._add_clock()
         self._store.tick(time.monotonic())
@@ -252,6 +272,13 @@ class _Session:
                 )
 
     def _finish(self, reason: str) -> None:
+        try:
+            self._end()
+        finally:
+            self._store.close(reason)
+            self._feed.close()
+
+    def _end(self) -> None:
         """Detach first, so that the rows and the totals that follow are the same events."""
         sweep_last(self._loaded, self._drain)
         self._sampler.stop()
@@ -266,5 +293,5 @@ class _Session:
         if self._live:
             self._live.flush(end=True)
         self._status.clear()
-        self._store.close(reason)
-        self._feed.close()
+        for outlet in self._out, self._err:
+            outlet.finish(_PATIENCE_S)

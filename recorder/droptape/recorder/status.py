@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from typing import TextIO
+
+from .outlet import Out
 
 
 def bytes_text(count: float) -> str:
@@ -20,7 +21,7 @@ def bytes_text(count: float) -> str:
 class StatusLine:
     """One line that is written over again; silent when `out` is not a terminal."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: Out) -> None:
         self._out = out
         self.enabled = out.isatty()
         self._start = self._last_time = time.monotonic()
@@ -49,11 +50,16 @@ class StatusLine:
             parts.append(note)
         self._last, self._last_time = dict(events), now
         width = shutil.get_terminal_size().columns - 1
-        self._out.write("\r\x1b[K" + "  ".join(parts)[:width])
-        self._out.flush()
+        self._write("\r\x1b[K" + "  ".join(parts)[:width])
 
     def clear(self) -> None:
         """Remove the line."""
         if self.enabled:
-            self._out.write("\r\x1b[K")
+            self._write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        try:
+            self._out.write(text)
             self._out.flush()
+        except OSError:  # the terminal is gone
+            self.enabled = False

@@ -8,13 +8,25 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import FrameType, TracebackType
 
 from .command import HeldCommand
 from .options import UsageError
 
 _KILL_AFTER_S = 5.0
+
+
+class StoppedError(Exception):
+    """A signal came before the recording began.
+
+    Attributes:
+        code: the code to exit with.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.code = 128 + number
 
 
 def find_program(command: Sequence[str]) -> None:
@@ -38,6 +50,7 @@ class Stopper:
         self._end: float | None = None
         self._command: HeldCommand | None = None
         self._previous: dict[int, object] = {}
+        self._nothing_begun = False
         self._reader, self._writer = socket.socketpair()
 
     def __enter__(self) -> Stopper:
@@ -45,6 +58,8 @@ class Stopper:
         self._writer.setblocking(False)
         self._old_wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup
             self._previous[number] = signal.signal(number, self._asked)
         self._previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
         return self
@@ -63,7 +78,18 @@ class Stopper:
         self._reader.close()
         self._writer.close()
 
+    @contextlib.contextmanager
+    def nothing_begun(self) -> Iterator[None]:
+        """Have signals raise StoppedError in this block: there is nothing to end in order yet."""
+        self._nothing_begun = True
+        try:
+            yield
+        finally:
+            self._nothing_begun = False
+
     def _asked(self, number: int, frame: FrameType | None) -> None:
+        if self._nothing_begun:
+            raise StoppedError(number)
         if self.reason and self._command and self._command.poll() is None:
             self._command.send_signal(number)
         self.reason = self.reason or signal.Signals(number).name
@@ -79,7 +105,7 @@ class Stopper:
         """The probes are live: start the clock, and the command if there is one."""
         if self._duration is not None:
             self._end = time.monotonic() + self._duration
-        if self._command is not None:
+        if self._command is not None and not self.reason:
             self._command.start()
 
     def wait(self, seconds: float) -> None:
@@ -100,6 +126,8 @@ class Stopper:
         """Wait for the command, if there is one; return the code to exit with."""
         if self._command is None:
             return 0
+        if not self._command.started:  # asked to stop before it began
+            return 128 + getattr(signal, self.reason, 0)
         if self.reason == "SIGTERM" and self._command.wait(_KILL_AFTER_S) is None:
             self._command.send_signal(signal.SIGKILL)
         code = self._command.wait(None) or 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
 import time
@@ -33,6 +35,8 @@ ROTATE_BYTES = 64 << 20
 ROTATE_SECONDS = 60.0
 MEMORY_BYTES = 64 << 20
 _RETRY_SECONDS = 1.0
+_SMALL, _QUIET = 1 / 16, 36
+"""Part of the size of a segment, and how much longer a journal waits that has not even that."""
 
 
 class StoreError(DroptapeError):
@@ -74,6 +78,7 @@ class Store:
         self._lock = lock
         self._tables = dict(tables)
         self._budget = disk_budget
+        self._unsealed = budget.Unsealed()
         if disk_budget is not None:
             rotate_bytes = budget.rotate_bytes(disk_budget, rotate_bytes)
         self._rotate_bytes = rotate_bytes
@@ -98,6 +103,10 @@ class Store:
         parent = path.parent
         if os.path.lexists(path):
             raise StoreError(f"{path} exists already: name a new folder")
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as exc:
+            raise StoreError(f"{str(path)!r} cannot be made: its name is not UTF-8") from exc
         if not parent.is_dir():
             raise StoreError(f"{path} cannot be made: {parent} is not a folder")
         if not os.access(parent, os.W_OK | os.X_OK):
@@ -124,7 +133,8 @@ class Store:
                 change it through `update` only.
             tables: every table that will be written, enums filled in; one is LOSSES.
             rotate_bytes: size of a journal that makes `tick` seal it.
-            rotate_seconds: age of a journal that makes `tick` seal it.
+            rotate_seconds: age of a journal that makes `tick` seal it; with a disk budget small
+                ones wait longer.
             memory_bytes: what is kept in memory while the disk is full, compressed.
             disk_budget: remove the oldest segments to stay below so many bytes.
             made: called with the new, empty folder, before there is a second thread.
@@ -169,9 +179,7 @@ class Store:
     @property
     def bytes(self) -> int:
         """Bytes on disk: sealed segments and open journals."""
-        with self._ledger.change(quiet=True) as manifest:
-            sealed = sum(segment.bytes for segment in manifest.segments)
-        return sealed + sum(item.writer.bytes for item in self._open.values())
+        return self._ledger.sealed_bytes + self._journal_bytes()
 
     def update(self) -> AbstractContextManager[Manifest]:
         """Give the manifest to be changed, in a `with` block; it is written soon after."""
@@ -222,14 +230,16 @@ class Store:
         now = time.monotonic() if now is None else now
         self._flush()
         for table, item in list(self._open.items()):
-            full = item.writer.bytes >= self._rotate_bytes
-            if full or now - item.since >= self._rotate_seconds:
+            age = now - item.since
+            if item.writer.bytes >= self._rotate_bytes or age >= self._longest(item):
                 self._rotate(table)
         self._send()
         if now - self._checked_at >= _RETRY_SECONDS:
             self._checked_at = now
             self._worker.retry()
-            if self._budget is not None and budget.over(self._ledger, self._budget):
+            if self._budget is not None and budget.over(
+                self._ledger, self._journal_bytes() + self._unsealed.bytes(), self._budget
+            ):
                 self._worker.submit(budget.TrimJob(self._ledger, self._budget))
             self._gone = not self._lock.intact()
             if self._ledger.dirty:
@@ -245,6 +255,15 @@ class Store:
             ended_by: why the recording ends, for its readers.
         """
         if self._closed:
+            return
+        if not self._lock.intact():
+            self._gone = True
+            self._worker.close()
+            for item in self._open.values():
+                with contextlib.suppress(OSError):
+                    item.writer.close()
+            self._closed = True
+            self._lock.release()
             return
         self._retry_at = 0.0
         self._flush()
@@ -270,6 +289,18 @@ class Store:
         self._closed = True
         self._lock.release()
 
+    def _journal_bytes(self) -> int:
+        return sum(item.writer.bytes for item in self._open.values())
+
+    def _longest(self, item: _Open) -> float:
+        """Return how many seconds a journal may stay open.
+
+        A recording of weeks would fill with small files where little happens, and with it the
+        manifest, which is written anew for each.
+        """
+        small = self._budget is not None and item.writer.bytes < self._rotate_bytes * _SMALL
+        return self._rotate_seconds * (_QUIET if small else 1)
+
     def _count_lost(self, batch: Batch) -> None:
         self.lost += batch.events
         with self._ledger.change() as manifest:
@@ -293,6 +324,7 @@ class Store:
     def _journal(self, table: str) -> JournalWriter:
         item = self._open.get(table)
         if item is None:
+            self._ledger.check()
             path = self._next(table, ".journal")
             path.parent.mkdir(mode=0o750, exist_ok=True)
             writer = JournalWriter(path, self._tables[table])
@@ -308,7 +340,7 @@ class Store:
             self._refusal = f"{self.path}: {exc.strerror or exc}"
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             item = self._open.get(batch.table)
-            if item is not None and item.writer.torn:
+            if item is not None and (item.writer.torn or exc.errno == errno.EFBIG):
                 self._rotate(batch.table)
             return False
         return True
@@ -326,7 +358,12 @@ class Store:
 
     def _rotate(self, table: str) -> None:
         item = self._open.pop(table)
-        item.writer.close()
+        try:
+            item.writer.close()
+        except OSError as exc:  # network file systems tell here that they could not write
+            self._refusal = f"{self.path}: {exc.strerror or exc}"
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
+        self._unsealed.add(item.writer.path)
         self._unsent.append(SealJob(self._ledger, item.writer.path))
 
     def _send(self) -> None:

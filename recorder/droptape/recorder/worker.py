@@ -32,6 +32,7 @@ class Worker:
         self._refused: list[tuple[Job, float]] = []
         self._lock = threading.Lock()
         self._trouble: dict[str, str] = {}
+        self._given_up: list[str] = []
         self._thread = threading.Thread(target=self._work, name="seal", daemon=True)
         self._thread.start()
 
@@ -76,7 +77,8 @@ class Worker:
         for job, _ in refused:
             self._run(job)
         return [
-            f"{job.name} was not written: {self._trouble[job.name]}" for job, _ in self._refused
+            *self._given_up,
+            *(f"{job.name} was not written: {self._trouble[job.name]}" for job, _ in self._refused),
         ]
 
     def _put(self, job: Job | None) -> None:
@@ -107,6 +109,7 @@ class Worker:
             self._ledger.note(f"{job.name} was not sealed: {exc!r}")
             with self._lock:
                 self._trouble[job.name] = f"{job.name} was not sealed: {exc!r}"
+                self._given_up.append(self._trouble[job.name])
         else:
             with self._lock:
                 self._trouble.pop(job.name, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 
 from droptape.recorder.announce import Announcer
@@ -27,3 +28,12 @@ def test_trouble_is_told_once_and_its_end_too() -> None:
     announcer.update("/rec: No space left on device", 1300, 40.0)
     announcer.update("", 1300, 60.0)
     assert out.getvalue().splitlines()[3].endswith("goes on; 100 events were lost meanwhile")
+
+
+class _Full(io.StringIO):
+    def write(self, _text: str, /) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+
+def test_a_log_on_the_full_disk_is_no_more_trouble() -> None:
+    assert "is full" in Announcer(_Full()).update("/rec is full", 0, 1.0)

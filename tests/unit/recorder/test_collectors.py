@@ -13,9 +13,10 @@ from droptape.bpf.kernel import cgroup2_mount as find_mount
 from droptape.format.decode import rows_to_arrow
 from droptape.format.tables import CGROUPS, NETNS_NAMES, PROCESSES, SYSCTLS
 from droptape.recorder.cgroups import Cgroups, container_of
-from droptape.recorder.host import SteadyOffset, clock_pair, host
+from droptape.recorder.host import SteadyOffset, check_clock, clock_pair, host
 from droptape.recorder.kallsyms import Symbols, SymbolsError
 from droptape.recorder.netns import NetnsNames, own_netns
+from droptape.recorder.options import UsageError
 from droptape.recorder.processes import process_row
 from droptape.recorder.sysctls import read_sysctls
 
@@ -273,3 +274,13 @@ def test_the_offset_stands_still_until_the_clock_is_set(monkeypatch: pytest.Monk
     real = time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: real() + 3_600_000_000_000)
     assert abs(offset() - first - 3_600_000_000_000) < 1_000_000
+
+
+def test_a_time_namespace_is_refused(tmp_path: Path) -> None:
+    offsets = tmp_path / "timens_offsets"
+    check_clock(offsets)
+    offsets.write_text("monotonic           0         0\nboottime            0         0\n")
+    check_clock(offsets)
+    offsets.write_text("monotonic       86400         0\nboottime            0         0\n")
+    with pytest.raises(UsageError, match="time namespace"):
+        check_clock(offsets)

@@ -90,3 +90,40 @@ def test_what_is_too_much_is_counted() -> None:
     lines = out.getvalue().splitlines()
     assert len(lines) == live.LINES_PER_SECOND + 1
     assert lines[-1] == "... 57 more events recorded, not shown"
+
+
+class Standing(io.StringIO):
+    """Takes a number of texts, then no more, or raises."""
+
+    def __init__(self, texts: int, error: bool = False) -> None:
+        super().__init__()
+        self.texts = texts
+        self.error = error
+
+    def write(self, text: str, /) -> int:
+        self.texts -= 1
+        if self.texts >= 0:
+            return super().write(text)
+        if self.error:
+            raise BrokenPipeError
+        return 0
+
+
+def test_what_a_reader_does_not_take_is_counted() -> None:
+    out = Standing(1)
+    printer = LivePrinter(out, symbolize)
+    for _ in range(3):
+        printer.watch(DROPS, row(reason=3), 0)
+        printer.flush()
+    out.texts = 1
+    printer.flush(end=True)
+    assert out.getvalue().splitlines()[1:] == ["... 2 more events recorded, not shown"]
+    assert not printer.gone
+
+
+def test_a_reader_that_is_gone_is_noticed() -> None:
+    printer = LivePrinter(Standing(0, error=True), symbolize)
+    printer.watch(DROPS, row(reason=3), 0)
+    printer.flush()
+    assert printer.gone
+    printer.flush(end=True)

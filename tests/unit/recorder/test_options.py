@@ -9,13 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from droptape.recorder import cli
 from droptape.recorder.options import (
     Options,
     UsageError,
+    parse_descriptor,
     parse_duration,
     parse_events,
+    parse_rate,
     parse_size,
 )
+from droptape.recorder.ownership import choose
 
 
 @pytest.mark.parametrize(
@@ -83,3 +87,40 @@ def test_the_manifest_learns_no_paths_and_no_arguments() -> None:
     assert plain["command"] == "tool"
     assert "secret" not in str(plain)
     assert "password" not in str(plain)
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "1001d"])
+def test_no_duration_is_endless(text: str) -> None:
+    with pytest.raises(UsageError, match="too long"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 400 + "GB", "0.1", "2000000000MB", ""])
+def test_sizes_that_no_disk_has(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a size"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "-1", "", "1e3"])
+def test_what_is_no_rate(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a number of rows"):
+        parse_rate(text)
+
+
+@pytest.mark.parametrize("number", [-1, 10**6, 2**40])
+def test_a_descriptor_has_to_be_open(number: int) -> None:
+    with pytest.raises(UsageError, match="no file is open"):
+        parse_descriptor(number)
+    assert parse_descriptor(0) == 0
+
+
+@pytest.mark.parametrize("option", ["--duration", "--disk-budget", "--rotate-every"])
+def test_an_empty_value_is_no_value(option: str) -> None:
+    with pytest.raises(UsageError, match="''"):
+        cli._options(cli.parser().parse_args([option, ""]))
+
+
+@pytest.mark.parametrize("group", ["99999999999999", str(2**32 - 1), "no-such-group", "²"])
+def test_what_is_no_group(group: str) -> None:
+    with pytest.raises(UsageError, match="no group"):
+        choose(group)

@@ -16,7 +16,7 @@ import droptape.recorder
 from droptape.format import layout
 from droptape.format.errors import FormatError
 from droptape.format.manifest import Manifest, sha256
-from droptape.recorder import jobs
+from droptape.recorder import jobs, recovery
 from droptape.recorder.lock import FolderLock, LockedError
 from droptape.recorder.recovery import needs_recovery, recover, recover_siblings
 from droptape.recorder.seal import seal_journal
@@ -267,3 +267,39 @@ def test_a_lock_that_was_replaced_is_not_intact(tmp_path: Path) -> None:
     assert not lock.intact()
     lock.release()
     assert (tmp_path / layout.LOCK).exists()
+
+
+def test_an_odd_sibling_keeps_none_from_recovery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = [tmp_path / name for name in ("a-odd", "b-vanishes", "c-whole")]
+    for folder in killed:
+        crashed(folder)
+
+    def odd(folder: Path) -> recovery.Report:
+        if folder == killed[0]:
+            raise MemoryError("no memory")
+        if folder == killed[1]:
+            raise FileNotFoundError(folder)
+        return recover(folder)
+
+    monkeypatch.setattr(recovery, "recover", odd)
+    reports, failures = recover_siblings(tmp_path)
+    assert [report.folder for report in reports] == [killed[2]]
+    assert len(failures) == 1
+    assert "a-odd" in failures[0]
+
+
+def test_a_lock_that_cannot_be_seen_is_not_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = FolderLock(tmp_path)
+
+    def refuse(_path: Path) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "lstat", refuse)
+        assert lock.intact()
+    lock.release()
+    assert not lock.intact()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import stat
 import subprocess
 import time
@@ -17,13 +18,15 @@ import pytest
 from droptape.format import layout
 from droptape.format.manifest import Manifest, sha256
 from droptape.format.schema import Table
-from droptape.format.tables import REASONS
+from droptape.format.tables import REASONS, TOTALS
 from droptape.recorder import jobs, worker
 from droptape.recorder import store as store_module
 from droptape.recorder.seal import seal_journal
 from droptape.recorder.store import StoreError
 
 from .helpers import OFFSET, acks, make_store, numbered, read_all, settle
+
+REASON = {"enum": "skb_drop_reason", "value": 2, "name": "NOT_SPECIFIED", "subsystem": "core"}
 
 
 def test_a_closed_recording_holds_every_row_once(tmp_path: Path) -> None:
@@ -347,3 +350,101 @@ def test_a_deleted_folder_is_noticed(tmp_path: Path) -> None:
     assert "deleted or moved" in store.trouble
     store.close("test")
     assert store.trouble
+
+
+def test_a_journal_that_cannot_be_closed_costs_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, fails = os.close, [True]
+
+    def close(descriptor: int) -> None:
+        name = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+        if name.endswith(".journal") and fails.pop():
+            fails.append(False)
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    store = make_store(tmp_path / "rec")
+    store.append("drops", numbered(0, 1000), OFFSET)
+    monkeypatch.setattr(os, "close", close)
+    store.tick(time.monotonic() + 100)
+    assert "quota" in store.trouble
+    monkeypatch.undo()
+    store.append("drops", numbered(1000, 1000), OFFSET)
+    store.close("test")
+    assert acks(tmp_path / "rec") == list(range(2000))
+
+
+def test_a_file_that_may_not_grow_is_followed_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_RETRY_SECONDS", 0.0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
+    try:
+        store = make_store(tmp_path / "rec")
+        for first in range(0, 10_000, 1000):
+            store.append("drops", numbered(first, 1000), OFFSET)
+            store.tick()
+        store.close("test")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert acks(tmp_path / "rec") == list(range(10_000))
+    assert Manifest.read(tmp_path / "rec").losses == {}
+
+
+def test_a_folder_of_others_in_its_place_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "rec"
+    store = make_store(folder)
+    store.append("drops", numbered(0, 10), OFFSET)
+    folder.rename(tmp_path / "moved")
+    folder.mkdir()
+    store.write_dictionary(REASONS.name, [REASON])
+    store.append("totals", np.zeros(1, TOTALS.dtype), OFFSET)
+    with store.update() as manifest:
+        manifest.notes.append("something new")
+    store.tick()
+    store.close("test")
+    assert list(folder.iterdir()) == []
+    assert "deleted or moved" in store.trouble
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="not UTF-8"):
+        make_store(tmp_path / "n\udcff1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_sealed_is_told_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_journal: Path) -> None:
+        raise MemoryError("no memory")
+
+    store = make_store(tmp_path / "rec")
+    store.append("drops", numbered(0, 10), OFFSET)
+    monkeypatch.setattr("droptape.recorder.jobs.seal_journal", fail)
+    store.close("test")
+    assert "no memory" in store.trouble
+    assert any("no memory" in note for note in Manifest.read(tmp_path / "rec").notes)
+    assert acks(tmp_path / "rec") == list(range(10))
+
+
+def test_where_little_happens_a_rolling_recording_has_few_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [time.monotonic()]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def files(disk_budget: int | None) -> int:
+        folder = tmp_path / f"rec{disk_budget}"
+        store = make_store(folder, rotate_seconds=1.0, disk_budget=disk_budget)
+        for second in range(0, 80, 2):
+            clock[0] += 2
+            store.append("drops", numbered(second, 1), OFFSET)
+            store.tick()
+        store.close("test")
+        return sum(1 for s in Manifest.read(folder).segments if s.table == "drops")
+
+    assert files(None) == 20
+    assert files(1 << 30) == 3

@@ -103,13 +103,13 @@ class Sampler:
             while not self._stopping.wait(_PERIOD_S):
                 if spaces.due(asked=not self._unknown <= set(spaces.doors)):
                     self._unknown = set()
-                    spaces.search()
+                    self._search(spaces)
                 self._sample(COUNTERS, counters.read)
                 self._sample(LISTENERS, self._listeners.read)
                 self._sample(SYSCTLS, settings.read)
                 if counters.refused:
                     self._trouble.setdefault("counters", counters.refused)
-            spaces.search()
+            self._search(spaces)
             self._sample(COUNTERS, lambda: counters.read(all_files=True))
             self._sample(COUNTERS, counters.end)
             self._sample(LISTENERS, lambda: self._listeners.read(all_rows=True))
@@ -117,6 +117,12 @@ class Sampler:
         finally:
             self._ready.set()
             spaces.close()
+
+    def _search(self, spaces: Namespaces) -> None:
+        try:
+            spaces.search()
+        except OSError as exc:
+            self._trouble.setdefault("namespaces", str(exc))
 
     def _sample(self, table: Table, read: Callable[[], Records | list[Row]]) -> None:
         """Take one sample; what fails is noted in the recording, and tried again next time."""

@@ -1,0 +1,60 @@
+"""Text for streams that stand still."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from droptape.recorder.outlet import Outlet
+
+LINE = "x" * 999 + "\n"
+PATIENCE_S = 30
+
+
+def test_what_is_written_arrives_in_order(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as stream:
+        outlet = Outlet(stream, waiting=100)
+        for number in range(100):
+            assert outlet.write(f"{number}\n")
+        outlet.finish(PATIENCE_S)
+        assert (tmp_path / "log").read_text().split() == [str(n) for n in range(100)]
+
+
+def test_a_full_pipe_is_not_waited_for() -> None:
+    reader, writer = os.pipe()
+    stream = os.fdopen(writer, "w")
+    outlet = Outlet(stream)
+    deadline = time.monotonic() + PATIENCE_S
+    while outlet.write(LINE):
+        assert time.monotonic() < deadline
+        outlet.finish(0.05)
+    os.set_blocking(reader, False)
+    got = b""
+    while not outlet.write("end\n"):
+        got += _read(reader)
+    while not got.endswith(b"x\nend\n"):
+        assert time.monotonic() < deadline
+        got += _read(reader)
+    stream.close()
+    os.close(reader)
+
+
+def _read(reader: int) -> bytes:
+    with suppress(BlockingIOError):
+        return os.read(reader, 1 << 20)
+    return b""
+
+
+def test_that_nobody_reads_is_told() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        outlet = Outlet(stream)
+        outlet.write(LINE)
+        outlet.finish(PATIENCE_S)
+        with pytest.raises(BrokenPipeError):
+            outlet.write(LINE)
