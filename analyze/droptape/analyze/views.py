@@ -138,7 +138,7 @@ def _select(
 ) -> str:
     """Return the SELECT of one recording's rows.
 
-    A dictionary costs nothing in a query that does not use it: a small one is a constant that is
+    A dictionary costs nothing in a query that does not use it: a small one is constants that are
     looked up, and DuckDB (2.0) removes an unused join on a GROUP BY, but only the last of several.
     The view's columns are made directly from ``read_parquet``: with a subquery between, DuckDB
     would not prune row groups by ``ts``.
@@ -153,8 +153,7 @@ def _select(
         sql = _address(table, column, raw) if column.type is ADDRESS else view.sql
         dictionary = dictionaries.get(column.name)
         if dictionary is not None and dictionary.small:
-            looked_up = f"({dictionary.lookup(column.name)})."
-            sql = re.sub(rf"\bd_{re.escape(column.name)}\.", lambda _, t=looked_up: t, sql)  # type: ignore[misc]
+            sql = _looked_up(sql, column.name, dictionary)
         columns.append(f"{sql} AS {name(view.name)}")
     columns.append(f"{literal(source.name)} AS recording")
     joins = " ".join(d.join(c) for c, d in dictionaries.items() if not d.small)
@@ -163,6 +162,15 @@ def _select(
     )
     return " UNION ALL BY NAME ".join(
         f"SELECT {', '.join(columns)} FROM {rows} AS t {joins} {condition}" for rows in sets
+    )
+
+
+def _looked_up(sql: str, column: str, dictionary: Dictionary) -> str:
+    """Replace what `sql` takes from the joined dictionary of `column` by constants."""
+    return re.sub(
+        rf'\bd_{re.escape(column)}\."?(\w+)"?',
+        lambda found: dictionary.lookup(column, found[1]),
+        sql,
     )
 
 
