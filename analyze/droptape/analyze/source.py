@@ -29,6 +29,7 @@ TABLE_KEY = b"droptape.table"
 """Key of a table's declaration (JSON) in the footer of a sealed file."""
 
 _ATTEMPTS = 5
+_IP = "ip_version"
 
 State = Literal["complete", "recovered", "recording", "interrupted", "unknown"]
 """`interrupted`: the recorder neither ended in order nor runs on this host."""
@@ -57,6 +58,7 @@ class StoredTable:
         bytes: size of sealed files and journals.
         journals: the rows of segments that are not sealed, one Arrow table each, until `release`.
         journal_rows: rows in them.
+        only_ip: whether every row is of an IP packet, as far as footers tell.
     """
 
     table: Table
@@ -66,6 +68,7 @@ class StoredTable:
     bytes: int = 0
     journals: list[pa.Table] = field(default_factory=list)
     journal_rows: int = 0
+    only_ip: bool = False
 
     def release(self) -> None:
         """Forget the rows of the journals, once DuckDB has them."""
@@ -234,7 +237,18 @@ def _read_segments(
         size,
         journals,
         sum(int(part.num_rows) for part in journals),
+        all(_only_ip(footer) for _, footer in stored)
+        and not any(part[_IP].null_count for part in journals if _IP in part.column_names),
     )
+
+
+def _only_ip(footer: pq.FileMetaData) -> bool:
+    names = footer.schema.names
+    if _IP not in names:
+        return False
+    place = names.index(_IP)
+    found = [footer.row_group(n).column(place).statistics for n in range(footer.num_row_groups)]
+    return all(f is not None and f.has_null_count and f.null_count == 0 for f in found)
 
 
 def _declaration(footer: pq.FileMetaData) -> Table | None:

@@ -150,7 +150,8 @@ def _select(
     }
     columns: list[str] = []
     for column, view in named_columns(table):
-        sql = _address(table, column, raw) if column.type is ADDRESS else view.sql
+        only_ip = source.tables[table.name].only_ip
+        sql = _address(table, column, raw, only_ip) if column.type is ADDRESS else view.sql
         dictionary = dictionaries.get(column.name)
         if dictionary is not None and dictionary.small:
             sql = _looked_up(sql, column.name, dictionary)
@@ -174,11 +175,15 @@ def _looked_up(sql: str, column: str, dictionary: Dictionary) -> str:
     )
 
 
-def _address(table: Table, column: Column, raw: bool) -> str:
-    """An address is unknown where the packet is not IP; `::` elsewhere is the address `::`."""
+def _address(table: Table, column: Column, raw: bool, only_ip: bool) -> str:
+    """An address is unknown where the packet is not IP; `::` elsewhere is the address `::`.
+
+    DuckDB hands a condition on to Parquet only where it is on one column, so the other is asked
+    only where there are such packets.
+    """
     stored = f"t.{name(column.name)}"
     text = stored if raw else f"addr_text({stored})"
-    if any(other.name == "ip_version" for other in table):
+    if not only_ip and any(other.name == "ip_version" for other in table):
         return f"CASE WHEN t.ip_version IS NOT NULL THEN {text} END"
     return text
 

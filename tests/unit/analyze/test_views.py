@@ -45,6 +45,15 @@ def test_an_unknown_address_is_null_and_any_is_colons(rec: Recording) -> None:
     assert rec.sql("SELECT DISTINCT laddr FROM listen").fetchall() == [("::",)]
 
 
+def test_only_where_all_packets_are_ip_the_version_is_not_asked_for(rec: Recording) -> None:
+    stored = rec.sources[0].tables
+    assert (stored["drops"].only_ip, stored["listen"].only_ip) == (False, True)
+    for table in ("drops", "listen"):
+        sql = "SELECT sql FROM duckdb_views() WHERE schema_name = 'raw' AND view_name = ?"
+        ((text,),) = rec.connection.sql(sql, params=[table]).fetchall()
+        assert ("ip_version IS NOT NULL" in text) is not stored[table].only_ip
+
+
 def test_large_and_small_dictionaries_say_the_same(
     rec: Recording, incident: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
