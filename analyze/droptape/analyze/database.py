@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import duckdb
 import pyarrow as pa
 
-from . import damaged
+from . import addresses, damaged
 from .dataset.origin import Dataset
 from .engine import connect
 from .errors import DroptapeError, QueryError
@@ -109,9 +109,17 @@ class Database:
                 if params:
                     raise QueryError("Spark takes no parameters here: write the values")
                 return self.connection.from_arrow(self._spark.query(text))
-            return self.connection.sql(text, params=params)
+            return self._sql(text, params)
         except duckdb.Error as exc:
             raise self.explain(exc) from exc
+
+    def _sql(self, text: str, params: Params | None) -> duckdb.DuckDBPyRelation:
+        if self._origin.address == "BLOB":
+            faster = addresses.narrowed(self.connection, text, params, self.views)
+            if faster != text:
+                with contextlib.suppress(duckdb.Error):  # the error of the user's own text is told
+                    return self.connection.sql(faster, params=params)
+        return self.connection.sql(text, params=params)
 
     def ask(self, query: str, params: Params | None = None) -> duckdb.DuckDBPyRelation:
         """Run a SELECT of this package, which is not checked, on the engine that was asked for."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from droptape.analyze import Recording
+from droptape.analyze import QueryError, Recording, addresses
 from unit.analyze.make import address
 
 
@@ -82,3 +82,91 @@ def test_known_addresses(rec: Recording, text: str, shown: str) -> None:
 
 def test_no_address_stays_none(rec: Recording) -> None:
     assert texts(rec, [None, address("10.0.0.1")]) == [None, "10.0.0.1"]
+
+
+NARROWED = (
+    ("SELECT * FROM drops WHERE saddr = '10.0.0.7'", None),
+    ("SELECT * FROM drops WHERE '2001:db8::7' = SADDR AND dport > 0", None),
+    ('FROM main.Drops AS "D x" SELECT count(*), min(saddr) WHERE "D x".saddr = ?', ["10.0.0.7"]),
+    ("SELECT saddr, count(*) FROM drops d WHERE d.saddr IN ('10.0.0.7', $a) GROUP BY ALL",
+     {"a": "2001:db8::7"}),
+    ("SELECT * FROM drops WHERE saddr = '10.0.0.2' OR daddr = '10.0.0.2'", None),
+    ("SELECT * FROM drops WHERE saddr = '10.0.0.7' AND saddr = '10.0.0.2'", None),
+    ("SELECT * FROM drops WHERE saddr LIKE '10.0.%'", None),
+    ("SELECT * FROM drops WHERE saddr LIKE '10.0.1.%'", None),
+    ("SELECT * FROM drops WHERE saddr = '::'", None),
+    ("SELECT * FROM events WHERE daddr = '10.0.0.2' -- to the server", None),
+    ("SELECT * FROM listen WHERE laddr = '::' AND saddr <> '10.0.0.9'", None),
+    ("SELECT 'ä', n FROM (SELECT count(*) n FROM drops WHERE saddr = '10.0.0.7')", None),
+    ("SELECT 'ä', * FROM retransmits WHERE daddr IN ('10.0.0.7', '10.0.0.2')", None),
+    ("SELECT daddr AS saddr FROM drops WHERE saddr = '10.0.0.7'", None),
+    ("WITH x AS (SELECT * FROM drops WHERE saddr = '10.0.0.7') SELECT count(*) FROM x", None),
+)  # fmt: skip
+
+AS_WRITTEN = (
+    "SELECT * FROM drops WHERE saddr = '::ffff:10.0.0.7'",
+    "SELECT * FROM drops WHERE saddr = '2001:DB8::7'",
+    "SELECT * FROM drops WHERE saddr = '2001:db8::7%eth0'",
+    "SELECT * FROM drops WHERE saddr IN ('10.0.0.7', 'nonsense')",
+    "SELECT * FROM drops WHERE saddr IN ('10.0.0.7', NULL)",
+    "SELECT * FROM drops WHERE saddr = daddr OR saddr = '10.0.0.7'",
+    "SELECT * FROM drops WHERE saddr = '10.0.0.7' OR dport = 8080",
+    "SELECT * FROM drops WHERE NOT saddr = '10.0.0.7'",
+    "SELECT * FROM drops WHERE saddr NOT IN ('10.0.0.7')",
+    "SELECT * FROM drops WHERE saddr LIKE '10.0.0._'",
+    "SELECT * FROM drops WHERE saddr LIKE '%.7'",
+    "SELECT x FROM drops AS d(x) WHERE d.saddr = '10.0.0.7'",
+    # Its column is called like its text.
+    "SELECT (SELECT count(*) FROM drops WHERE saddr = '10.0.0.7')",
+    "SELECT l.lport FROM listen l LEFT JOIN drops d USING (saddr) WHERE d.saddr = '10.0.0.7'",
+    "WITH drops AS (SELECT '10.0.0.7' AS saddr) SELECT * FROM drops WHERE saddr = '10.0.0.7'",
+    "SELECT count(*) > 0 FROM drops TABLESAMPLE 100% WHERE saddr = '10.0.0.7'",
+    "SELECT saddr FROM drops",
+)
+
+
+def ordered(rows: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
+    return sorted(rows, key=repr)
+
+
+@pytest.mark.parametrize(("query", "params"), NARROWED)
+def test_a_condition_on_an_address_is_asked_of_the_bytes(
+    rec: Recording, query: str, params: list[str] | dict[str, str] | None
+) -> None:
+    narrowed = addresses.narrowed(rec.connection, query, params, rec.views)
+    assert "BLOB" in narrowed
+    plain = rec.connection.sql(query, params=params)
+    faster = rec.sql(query, params)
+    assert (faster.columns, faster.types) == (plain.columns, plain.types)
+    assert ordered(faster.fetchall()) == ordered(plain.fetchall())
+
+
+@pytest.mark.parametrize("query", AS_WRITTEN)
+def test_other_conditions_on_addresses_stay_as_they_are(rec: Recording, query: str) -> None:
+    assert addresses.narrowed(rec.connection, query, None, rec.views) == query
+    plain = rec.connection.sql(query)
+    assert rec.sql(query).columns == plain.columns
+    assert ordered(rec.sql(query).fetchall()) == ordered(plain.fetchall())
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.one_of(GROUPS, st.ip_addresses(v=4).map(lambda a: address(str(a)))))
+def test_every_address_is_found_by_its_text(rec: Recording, value: bytes) -> None:
+    query = "SELECT * FROM drops WHERE saddr = ?"
+    narrowed = addresses.narrowed(rec.connection, query, [expected(value)], rec.views)
+    ((found,),) = rec.connection.sql(
+        f"SELECT {narrowed.partition('IN (')[2].partition('::BLOB)')[0]}::BLOB"
+    ).fetchall()
+    assert found == value
+
+
+def test_explain_shows_what_runs(rec: Recording) -> None:
+    rows = rec.sql("EXPLAIN SELECT count(*) FROM listen WHERE saddr = '10.0.0.7'").fetchall()
+    assert "list_transform" not in rows[0][1]
+
+
+def test_an_error_names_what_the_user_wrote(rec: Recording) -> None:
+    with pytest.raises(QueryError, match="main"):
+        rec.sql("SELECT main.other.saddr FROM drops WHERE saddr = '10.0.0.7'")
+    query = "SELECT main.drops.dport FROM drops WHERE saddr = '10.0.0.7'"
+    assert rec.sql(query).fetchall() == rec.connection.sql(query).fetchall() != []
