@@ -43,7 +43,8 @@ bits. Null means unknown or not applicable.
 by which probes and why others are missing, which segments there are with rows, time range and
 SHA-256, and what was lost. `removed` says by table what went to keep a disk budget, oldest first:
 how many files and rows, and of which time; only what is younger than all of it is complete. The
-manifest also holds the declaration of every table, in the form the programs work from.
+manifest also holds the declaration of every table, in the form the programs work from. Its last
+line is the SHA-256 of all before that line; whoever changes it by hand removes the line.
 """
 
 

@@ -9,13 +9,16 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from .errors import FormatError
 from .layout import MANIFEST
 from .schema import Table
 
 FORMAT_VERSION = 1
+
+_CHECKSUM = b',\n "sha256": "'
+"""Begins the last line of recording.json. Where it is missing nothing is checked."""
 
 State = Literal["recording", "complete", "recovered"]
 """``recording`` until the recorder ends in order; ``recovered`` when a later one sealed it."""
@@ -145,6 +148,9 @@ class Manifest:
             known["probes"] = [Probe(**p) for p in data["probes"]]
             known["clocks"] = [Clock(**c) for c in data["clocks"]]
             known["segments"] = [Segment(**s) for s in data["segments"]]
+            wrong = [n for n, table in known["tables"].items() if n != table.name]
+            if wrong or known.get("state", "recording") not in get_args(State):
+                raise ValueError(*wrong or [known["state"]])
             known["removed"] = {n: Removed(**r) for n, r in data.get("removed", {}).items()}
             return cls(**known)
         except FormatError as exc:
@@ -153,8 +159,9 @@ class Manifest:
             raise FormatError(f"{origin} is damaged: {exc!r}") from exc
 
     def to_bytes(self) -> bytes:
-        """Return the content of recording.json."""
-        return (json.dumps(self.to_json(), indent=1) + "\n").encode()
+        """Return the content of recording.json; its last line has the checksum of all before."""
+        body = json.dumps(self.to_json(), indent=1).encode().removesuffix(b"\n}")
+        return body + _CHECKSUM + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
 
     def write(self, recording: Path) -> None:
         """Replace the manifest of `recording` in one step; OSError when that fails."""
@@ -165,7 +172,8 @@ class Manifest:
         """Read the manifest of `recording`; FormatError when it is missing or damaged."""
         path = recording / MANIFEST
         try:
-            data = json.loads(path.read_bytes())
+            text = path.read_bytes()
+            data = json.loads(text)
         except FileNotFoundError as exc:
             raise FormatError(f"{recording} is not a recording: it has no {MANIFEST}") from exc
         except OSError as exc:
@@ -174,6 +182,9 @@ class Manifest:
             raise FormatError(f"{path} is damaged: {exc}") from exc
         if not isinstance(data, dict):
             raise FormatError(f"{path} is damaged: not an object")
+        body, _, checksum = text.rpartition(_CHECKSUM)
+        if body and hashlib.sha256(body).hexdigest().encode() != checksum[:64]:
+            raise FormatError(f"{path} is damaged: its checksum is of another content")
         return cls.from_json(data, str(path))
 
 

@@ -127,3 +127,32 @@ def test_a_recording_is_being_recorded_while_its_lock_is_held(tmp_path: Path) ->
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert layout.being_recorded(tmp_path)
     assert not layout.being_recorded(tmp_path)
+
+
+def test_a_changed_bit_is_told_or_changes_nothing(tmp_path: Path) -> None:
+    example().write(tmp_path)
+    path = tmp_path / layout.MANIFEST
+    data = path.read_bytes()
+    told = []
+    for at in [*range(0, len(data), 41), *range(len(data) - 90, len(data))]:
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
+        try:
+            assert Manifest.read(tmp_path) == example()
+        except FormatError as exc:
+            told.append(str(exc))
+    assert len(told) > len(data) // 41
+    assert all("recording.json is damaged" in text for text in told)
+
+
+@pytest.mark.parametrize("change", [{"state": "comphete"}, {"tables": {"dropt": None}}])
+def test_without_a_checksum_what_is_impossible_is_told(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    plain = example().to_json()
+    if "tables" in change:
+        change = {"tables": {"dropt": plain["tables"]["drops"]}}
+    (tmp_path / layout.MANIFEST).write_text(json.dumps(plain | change))
+    with pytest.raises(FormatError, match="damaged: ValueError"):
+        Manifest.read(tmp_path)
+    (tmp_path / layout.MANIFEST).write_text(json.dumps(plain))
+    assert Manifest.read(tmp_path) == example()
