@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
 import time
 from typing import Protocol, TextIO
+
+# The reader, or the terminal. A full disk may have room for the next text.
+_GONE = (errno.EPIPE, errno.EIO)
 
 
 class Out(Protocol):
@@ -75,6 +79,7 @@ class Outlet:
                 while data:
                     data = data[os.write(self._stream.fileno(), data) :]
             except OSError as exc:
-                self._error = exc
-                return
+                if exc.errno in _GONE:
+                    self._error = exc
+                    return
             self._texts.task_done()

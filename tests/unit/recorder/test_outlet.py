@@ -43,6 +43,14 @@ def test_a_full_pipe_is_not_waited_for() -> None:
     os.close(reader)
 
 
+def test_a_full_disk_leaves_out_what_it_does_not_take() -> None:
+    with Path("/dev/full").open("w") as stream:
+        outlet = Outlet(stream)
+        for _ in range(3):
+            assert outlet.write(LINE)
+            outlet.finish(PATIENCE_S)
+
+
 def _read(reader: int) -> bytes:
     with suppress(BlockingIOError):
         return os.read(reader, 1 << 20)
