@@ -8,6 +8,7 @@ would lose what was true when the rest began, so its last rows of each key stay.
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,12 +20,13 @@ from droptape.format.schema import Table
 from droptape.format.tables import COUNTERS, LISTENERS
 
 from .ledger import Ledger
-from .seal import DAMAGED
 from .segment import SegmentFile
 from .state import counters_left, listeners_left
 
 _FILLED = 0.9
 """Part of the budget that is used: a segment is on disk twice while it is sealed."""
+_LOOK_S = 10.0
+_JOURNALS = "*/*.journal*"
 STATES = {COUNTERS.name: counters_left, LISTENERS.name: listeners_left}
 """Tables with a row for each change, and what has to stay of their rows."""
 
@@ -37,42 +39,44 @@ def rotate_bytes(budget: int, wanted: int) -> int:
 def used_bytes(ledger: Ledger) -> int:
     """Return the size of all segments and journals on disk."""
     total = ledger.sealed_bytes
-    for journal in ledger.folder.glob("*/*.journal*"):
+    for journal in ledger.folder.glob(_JOURNALS):
         with contextlib.suppress(FileNotFoundError):
             total += journal.stat().st_size
     return total
 
 
-class Unsealed:
-    """The journals that were closed and may not be sealed yet.
+class Journals:
+    """What the journals of a recording take.
 
     The folders of a recording of weeks have thousands of files: too many to look at every second.
     """
 
-    def __init__(self) -> None:
-        self._journals: list[Path] = []
+    def __init__(self, folder: Path) -> None:
+        """Count those in `folder`, also of earlier and damaged ones."""
+        self._folder = folder
+        self._known: set[Path] = set()
+        self._looked = float("-inf")
 
     def add(self, journal: Path) -> None:
-        """Count a journal from now on."""
-        self._journals.append(journal)
+        """Count a new journal at once."""
+        self._known.add(journal)
 
     def bytes(self) -> int:
-        """Return the size of those that are still there, also of what is damaged."""
-        sizes = {journal: _size(journal) for journal in self._journals}
-        self._journals = [journal for journal, size in sizes.items() if size is not None]
-        return sum(size or 0 for size in sizes.values())
+        """Return their size, kept ones that are damaged included."""
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_S:
+            self._looked = now
+            self._known = set(self._folder.glob(_JOURNALS))
+        total = 0
+        for journal in self._known:
+            with contextlib.suppress(FileNotFoundError):
+                total += journal.stat().st_size
+        return total
 
 
-def _size(journal: Path) -> int | None:
-    for path in journal, journal.with_name(journal.name + DAMAGED):
-        with contextlib.suppress(OSError):
-            return path.stat().st_size
-    return None
-
-
-def over(ledger: Ledger, unsealed_bytes: int, budget: int) -> bool:
+def over(ledger: Ledger, journals: Journals, budget: int) -> bool:
     """Say whether something has to go."""
-    return ledger.sealed_bytes + unsealed_bytes > budget * _FILLED
+    return ledger.sealed_bytes + journals.bytes() > budget * _FILLED
 
 
 class TrimJob:

@@ -78,7 +78,7 @@ class Store:
         self._lock = lock
         self._tables = dict(tables)
         self._budget = disk_budget
-        self._unsealed = budget.Unsealed()
+        self._journals = budget.Journals(self.path)
         if disk_budget is not None:
             rotate_bytes = budget.rotate_bytes(disk_budget, rotate_bytes)
         self._rotate_bytes = rotate_bytes
@@ -179,7 +179,7 @@ class Store:
     @property
     def bytes(self) -> int:
         """Bytes on disk: sealed segments and open journals."""
-        return self._ledger.sealed_bytes + self._journal_bytes()
+        return self._ledger.sealed_bytes + sum(i.writer.bytes for i in self._open.values())
 
     def update(self) -> AbstractContextManager[Manifest]:
         """Give the manifest to be changed, in a `with` block; it is written soon after."""
@@ -237,9 +237,7 @@ class Store:
         if now - self._checked_at >= _RETRY_SECONDS:
             self._checked_at = now
             self._worker.retry()
-            if self._budget is not None and budget.over(
-                self._ledger, self._journal_bytes() + self._unsealed.bytes(), self._budget
-            ):
+            if self._budget is not None and budget.over(self._ledger, self._journals, self._budget):
                 self._worker.submit(budget.TrimJob(self._ledger, self._budget))
             self._gone = not self._lock.intact()
             if self._ledger.dirty:
@@ -289,9 +287,6 @@ class Store:
         self._closed = True
         self._lock.release()
 
-    def _journal_bytes(self) -> int:
-        return sum(item.writer.bytes for item in self._open.values())
-
     def _longest(self, item: _Open) -> float:
         """Return how many seconds a journal may stay open.
 
@@ -329,6 +324,7 @@ class Store:
             path.parent.mkdir(mode=0o750, exist_ok=True)
             writer = JournalWriter(path, self._tables[table])
             item = self._open[table] = _Open(writer, time.monotonic())
+            self._journals.add(path)
             self._sequence[table] = self._sequence.get(table, 0) + 1
         return item.writer
 
@@ -363,7 +359,6 @@ class Store:
         except OSError as exc:  # network file systems tell here that they could not write
             self._refusal = f"{self.path}: {exc.strerror or exc}"
             self._retry_at = time.monotonic() + _RETRY_SECONDS
-        self._unsealed.add(item.writer.path)
         self._unsent.append(SealJob(self._ledger, item.writer.path))
 
     def _send(self) -> None:
