@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from typing import Any
@@ -21,6 +21,7 @@ from droptape.format.types import ADDRESS
 
 from .engine import literal, name
 from .events import NAME as EVENTS
+from .statements import nodes
 from .views import View, named_columns
 
 Params = Sequence[Any] | Mapping[str, Any]
@@ -52,13 +53,14 @@ def narrowed(
     if not any(column in text.lower() for column in used):
         return sql
     ((tree,),) = connection.execute("SELECT json_serialize_sql(?)", [text]).fetchall()
-    nodes = list(_nodes(json.loads(tree)))
-    hidden = {str(node["cte_name"]).lower() for node in nodes if "cte_name" in node}
+    # Inside an expression a column without a name is called like its text, so that stays.
+    found = list(nodes(json.loads(tree), leave_out="SUBQUERY"))
+    hidden = {str(node["cte_name"]).lower() for node in found if "cte_name" in node}
     hidden |= {
-        str(entry["key"]).lower() for n in nodes if "cte_map" in n for entry in n["cte_map"]["map"]
+        str(entry["key"]).lower() for n in found if "cte_map" in n for entry in n["cte_map"]["map"]
     }
     raw, changes = text.encode(), []
-    for node in nodes:
+    for node in found:
         table = _only_table(node)
         if table is None or table not in columns or table in hidden:
             continue
@@ -203,15 +205,3 @@ def _network(column: str, pattern: str | None) -> str | None:
     octets = pattern[:-2].split(".")
     first, last = (_blob(".".join([*octets, *[end] * (4 - len(octets))])) for end in ("0", "255"))
     return f"{column} BETWEEN {first} AND {last}" if first and last else None
-
-
-def _nodes(value: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(value, dict):
-        if value.get("class") == "SUBQUERY":
-            return  # inside an expression: a column without a name is called like its text
-        yield value
-        for inner in value.values():
-            yield from _nodes(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _nodes(inner)

@@ -97,18 +97,21 @@ def _tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
     return tree
 
 
-def _nodes(value: Any) -> Iterator[dict[str, Any]]:
+def nodes(value: Any, *, leave_out: str = "") -> Iterator[dict[str, Any]]:
+    """Yield the nodes of a parsed statement, but none of the class `leave_out` and below it."""
     if isinstance(value, dict):
+        if leave_out and value.get("class") == leave_out:
+            return
         yield value
         for inner in value.values():
-            yield from _nodes(inner)
+            yield from nodes(inner, leave_out=leave_out)
     elif isinstance(value, list):
         for inner in value:
-            yield from _nodes(inner)
+            yield from nodes(inner, leave_out=leave_out)
 
 
 def _check_tree(tree: dict[str, Any]) -> None:
-    for node in _nodes(tree):
+    for node in nodes(tree):
         kind = node.get("type")
         if isinstance(kind, str) and kind.endswith("_NODE") and kind not in _READING_NODES:
             what = kind.removesuffix("_NODE").removesuffix("_QUERY").replace("_", " ")
@@ -118,7 +121,7 @@ def _check_tree(tree: dict[str, Any]) -> None:
             continue
         if function.lower() in _DENIED_SCALARS:
             raise QueryError(f"the function {function} is not allowed")
-    for node in _nodes(tree):
+    for node in nodes(tree):
         if node.get("type") == "TABLE_FUNCTION":
             function = str(node.get("function", {}).get("function_name", "")).lower()
             if function not in TABLE_FUNCTIONS:

@@ -68,6 +68,23 @@ class Summary:
         """Drops that are part of normal operation."""
         return sum(kind["benign"] for kind in self.kinds)
 
+    @property
+    def unaccounted(self) -> int:
+        """Events that were counted but are neither recorded nor reported lost."""
+        return sum(kind["unaccounted"] for kind in self.kinds)
+
+    @property
+    def completeness(self) -> tuple[str, bool]:
+        """A sentence on the counts, "" where losses say it all, and whether it is good news."""
+        if self.losses or self.unaccounted:
+            return "", False
+        if self.info.problems or any(one.state == "unknown" for one in self.info.recordings):
+            return (
+                "No loss is known of, but not everything could be read: there may be more.",
+                False,
+            )
+        return "Nothing was lost: the counts above are exact.", True
+
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
         return {

@@ -94,6 +94,20 @@ def test_summary_of_a_quiet_recording(tmp_path: Path) -> None:
     assert "Nothing was lost: the counts above are exact." in out.getvalue()
 
 
+@pytest.mark.parametrize("damaged", ["recording.json", "drops/*.parquet", "totals/*.parquet"])
+def test_summary_claims_nothing_of_what_it_could_not_read(tmp_path: Path, damaged: str) -> None:
+    maker = Maker(tmp_path / "r")
+    maker.seal("drops", [{"at": 1, "reason": "NO_SOCKET"}])
+    maker.seal("totals", [{"at": 1, "kind": "drops", "events": 1}])
+    (path,) = maker.finish().glob(damaged)
+    path.write_bytes(path.read_bytes()[:-40])
+    with open_recording(tmp_path / "r") as rec:
+        console, out = screen()
+        summary_view.show(console, rec.summary())
+        assert not rec.summary().completeness[1]
+    assert "Nothing was lost" not in out.getvalue()
+
+
 def test_summary_says_what_is_missing(tmp_path: Path) -> None:
     maker = Maker(tmp_path / "r")
     maker.journal("drops", [{"at": 1, "reason": "NO_SOCKET"}])

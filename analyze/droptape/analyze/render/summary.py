@@ -175,16 +175,17 @@ def _completeness(summary: Summary) -> list[Text]:
     for loss in summary.losses:
         cause = (loss["cause"] or "unknown").replace("_", " ")
         lines.append(Text(f"Not recorded: {loss['events']:,} {loss['kind']} ({cause}).", bad))
-    unaccounted = sum(kind["unaccounted"] for kind in summary.kinds)
-    if unaccounted:
+    if summary.unaccounted:
         lines.append(
             Text(
-                f"{unaccounted:,} events were counted but are neither recorded nor reported lost.",
+                f"{summary.unaccounted:,} events were counted but are neither recorded nor "
+                "reported lost.",
                 bad,
             )
         )
-    if not summary.losses and not unaccounted:
-        lines.append(Text("Nothing was lost: the counts above are exact.", "green"))
+    said, good = summary.completeness
+    if said:
+        lines.append(Text(said, "green" if good else bad))
     if summary.unbalanced:
         first = summary.unbalanced[0]
         text = f"The books do not balance: the kernel counted {first.subject} {first.counted:,}, "

@@ -138,11 +138,11 @@ def _gaps(found: Gathered) -> Iterator[Html]:
     for loss in summary.losses:
         why = _words(loss["cause"])
         yield Html(bad(text(f"Not recorded: {loss['events']:,} {loss['kind']} ({why}).")))
-    unaccounted = sum(kind["unaccounted"] for kind in summary.kinds)
-    if unaccounted:
-        yield Html(bad(text(f"{unaccounted:,} events were counted but are in no row.")))
-    elif not summary.losses:
-        yield Html('<li class="fine">Nothing was lost: the counts are exact.</li>')
+    if summary.unaccounted:
+        yield Html(bad(text(f"{summary.unaccounted:,} events were counted but are in no row.")))
+    said, good = summary.completeness
+    if said:
+        yield Html(f'<li class="fine">{text(said)}</li>' if good else bad(text(said)))
     yield from (Html(bad(text(problem))) for problem in summary.info.problems[:FINDINGS])
     if summary.benign:
         yield Html(
