@@ -58,18 +58,21 @@ def port(columns: frozenset[str]) -> str:
         return "lport"
     if not {"sport", "dport"} <= columns:
         return "NULL::INTEGER"
-    lower = "nullif(least(sport, dport), 0)"
+    # In the form that DuckDB is quickest at: `summary` asks it of every row.
+    lower = "CASE WHEN sport < dport THEN nullif(sport, 0) ELSE nullif(dport, 0) END"
+    if "tcp_flags" not in columns:
+        return lower
     incoming = ""
     if {"path", "protocol", "state"} <= columns:
         incoming = (
-            f"WHEN {lower} >= {_CLIENTS} AND (protocol = 'UDP' OR state = 'LISTEN') "
-            "AND coalesce(path, 'input') = 'input' THEN dport "
+            f"WHEN sport >= {_CLIENTS} AND dport >= {_CLIENTS} "
+            "AND (protocol = 'UDP' OR state = 'LISTEN') "
+            "AND (path = 'input' OR path IS NULL) THEN dport "
         )
-    if "tcp_flags" not in columns:
-        return lower
     return (
-        "CASE WHEN tcp_flags IN ('SYN', 'SYN|ECE|CWR') THEN dport "
-        f"WHEN tcp_flags IN ('SYN|ACK', 'SYN|ACK|ECE') THEN sport {incoming}ELSE {lower} END"
+        "CASE WHEN tcp_flags = 'SYN' OR tcp_flags = 'SYN|ECE|CWR' THEN dport "
+        "WHEN tcp_flags = 'SYN|ACK' OR tcp_flags = 'SYN|ACK|ECE' THEN sport "
+        f"{incoming}ELSE {lower} END"
     )
 
 
