@@ -47,7 +47,7 @@ def test_a_killed_loader_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     said = process.communicate(timeout=30)[1]
     assert process.returncode == 2
     assert said.count("\n") == 1
-    assert "the loader ended before it was done" in said
+    assert "the loader ended before it was done: SIGKILL killed it" in said
     assert not (tmp_path / "rec").exists()
 
 

@@ -183,6 +183,18 @@ def test_no_temporary_folder_is_needed(tmp_path: Path) -> None:
         assert ended(Path(place) / "rec") == ("complete", 0)
 
 
+def test_root_runs_nothing_from_the_folder_it_is_in(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    for module in ("json", "array", "socket", "numpy", "droptape", "bcc", "sitecustomize"):
+        text = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\n"
+        (there / f"{module}.py").write_text(text)
+    command = [RECORD, "-o", str(tmp_path / "rec"), "--", "true"]
+    subprocess.run(command, cwd=there, check=True)
+    assert not (there / "ran").exists()
+    assert ended(tmp_path / "rec") == ("complete", 0)
+
+
 def test_in_a_time_namespace_it_does_not_record(tmp_path: Path) -> None:
     command = ["unshare", "-T", "--monotonic", "86400", "--fork", RECORD]
     done = subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +20,14 @@ from droptape.format.manifest import Probe
 from .compiler import LoaderError
 from .reasons import Reason
 
+# Unlike -m, this takes no module from the folder that the user happens to be in: that may belong
+# to anybody, and the loader is root.
+_RUN = """
+import sys
+sys.path = [place for place in sys.path if place]
+import droptape.bpf.loader as loader
+loader.main()
+"""
 _TIMEOUT_S = 300.0  # an emulated processor may need minutes for what takes a second
 
 
@@ -67,7 +76,7 @@ class Loader:
         self._errors = os.fdopen(os.memfd_create("droptape-loader"), "w+b")
         with theirs:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "droptape.bpf.loader", str(theirs.fileno())],
+                [sys.executable, "-c", _RUN, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._errors,
@@ -86,11 +95,12 @@ class Loader:
         except (OSError, EOFError) as exc:
             with suppress(subprocess.TimeoutExpired):
                 self._child.wait(2)  # it may be telling why
+            ended = self._child.returncode
             self._child.kill()
             self._child.wait()
             self._errors.seek(0)
             said = self._errors.read().decode(errors="replace").strip().splitlines()
-            last = said[-1] if said else str(exc)
+            last = said[-1] if said else _why(ended) or str(exc)
             raise LoaderError(f"the loader ended before it was done: {last}") from exc
         if "error" in report:
             raise LoaderError(report["error"])
@@ -144,6 +154,15 @@ def load(
         totals_entries=report["totals_entries"],
         fds=dict(zip(report["fds"], fds, strict=True)),
     )
+
+
+def _why(ended: int | None) -> str:
+    """Say which signal ended a process; "" when none did."""
+    if ended is None or ended >= 0:
+        return ""
+    name = signal.Signals(-ended).name if -ended in set(signal.Signals) else f"signal {-ended}"
+    memory = ": is there enough memory for a compiler?" if -ended == signal.SIGKILL else ""
+    return f"{name} killed it{memory}"
 
 
 def _receive(channel: socket.socket, size: int) -> bytes:

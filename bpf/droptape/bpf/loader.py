@@ -1,13 +1,14 @@
 """Makes, compiles and attaches the programs, in a process of its own.
 
-The recorder starts ``python -m droptape.bpf.loader FD`` and gets, over the socket FD, the
-descriptors of every map, link and iterator (`client.load` is its side). Then this process ends,
-and with it LLVM's memory. What it attached lives on through the descriptors.
+The recorder starts it (`client.Loader`) and gets, over a socket, the descriptors of every map, link
+and iterator. Then this process ends, and with it LLVM's memory. What it attached lives on through
+the descriptors.
 """
 
 from __future__ import annotations
 
 import array
+import errno
 import json
 import socket
 import sys
@@ -176,6 +177,10 @@ def _serve(channel: socket.socket) -> None:
         )
     except DroptapeError as exc:
         report, fds = {"error": str(exc)}, []
+    except OSError as exc:
+        if exc.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        report, fds = {"error": "too many open files: raise the limit (ulimit -n)"}, []
     text = json.dumps(report).encode()
     channel.sendall(len(text).to_bytes(4, "little") + text)
     for at in range(0, len(fds), _FDS_PER_MESSAGE):
@@ -183,6 +188,7 @@ def _serve(channel: socket.socket) -> None:
         channel.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, part)])
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve one request over the socket that the first argument is the descriptor of."""
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         _serve(connection)
