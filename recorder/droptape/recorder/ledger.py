@@ -73,6 +73,14 @@ class Ledger:
         if not os.path.samestat(self.folder.lstat(), self._found):
             raise OSError(errno.ENOENT, "the folder was moved", str(self.folder))
 
+    def intact(self) -> bool:
+        """Say whether the folder still has its name, as far as the disk tells."""
+        try:
+            self.check()
+        except OSError as exc:
+            return exc.errno not in (errno.ENOENT, errno.ENOTDIR)
+        return True
+
     @property
     def dirty(self) -> bool:
         """Whether there are changes that are not on disk."""

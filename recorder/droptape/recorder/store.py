@@ -29,6 +29,7 @@ from .backlog import Backlog, Batch, LostRows, events_of
 from .jobs import DictionaryJob, Job, SaveJob, SealJob
 from .ledger import Ledger
 from .lock import FolderLock
+from .reserve import Reserve
 from .worker import Worker
 
 ROTATE_BYTES = 64 << 20
@@ -77,7 +78,8 @@ class Store:
         self._ledger = ledger
         self._lock = lock
         self._tables = dict(tables)
-        self._budget = disk_budget
+        self._reserve = Reserve(self.path)
+        self._budget = None if disk_budget is None else disk_budget - self._reserve.bytes
         self._journals = budget.Journals(self.path)
         if disk_budget is not None:
             rotate_bytes = budget.rotate_bytes(disk_budget, rotate_bytes)
@@ -239,7 +241,7 @@ class Store:
             self._worker.retry()
             if self._budget is not None and budget.over(self._ledger, self._journals, self._budget):
                 self._worker.submit(budget.TrimJob(self._ledger, self._budget))
-            self._gone = not self._lock.intact()
+            self._gone = not self._intact()
             if self._ledger.dirty:
                 self._worker.submit(SaveJob(self._ledger))
 
@@ -254,7 +256,7 @@ class Store:
         """
         if self._closed:
             return
-        if not self._lock.intact():
+        if not self._intact():
             self._gone = True
             self._worker.close()
             for item in self._open.values():
@@ -265,9 +267,12 @@ class Store:
             return
         self._retry_at = 0.0
         self._flush()
+        if self._refusal:
+            self._reserve.shrink()
         for batch in self._backlog.drain():
-            self._lost.put(batch.table, batch.mono_ns, batch.events)
-            self._count_lost(batch)
+            if self._tables[batch.table].role == "events" or not self._write(batch):
+                self._lost.put(batch.table, batch.mono_ns, batch.events)
+                self._count_lost(batch)
         self._write_losses()
         for table in list(self._open):
             self._rotate(table)
@@ -279,13 +284,21 @@ class Store:
             manifest.ended_ns = time.time_ns()
             manifest.ended_by = ended_by
             manifest.notes.extend(failures)
+        if self.lost:
+            failures.append(f"{self.lost:,} events were lost to a full disk")
         self._refusal = "; ".join(failures)
+        self._reserve.release()
         try:
             self._ledger.save()
         except OSError as exc:
-            self._refusal = f"{self.path / MANIFEST} was not written: {exc.strerror or exc}"
+            problem = f"{self.path / MANIFEST} was not written: {exc.strerror or exc}"
+            self._refusal = "; ".join((problem, *failures))
         self._closed = True
         self._lock.release()
+
+    def _intact(self) -> bool:
+        """Say whether the folder is still where it was, as far as the disk tells."""
+        return self._ledger.intact() and self._lock.intact()
 
     def _longest(self, item: _Open) -> float:
         """Return how many seconds a journal may stay open.

@@ -44,7 +44,7 @@ def test_a_full_disk_loses_nothing_that_fits_into_memory(
     folder = small_disk / "rec"
     store = make_store(folder, rotate_bytes=200_000)
     filler = small_disk / "filler"
-    filler.write_bytes(b"x" * 3_700_000)
+    filler.write_bytes(b"x" * 3_200_000)
     for first in range(0, 30_000, 1000):
         store.append("drops", numbered(first, 1000), OFFSET)
         store.tick()

@@ -34,9 +34,9 @@ def against_counters(rec: Recording) -> Iterator[Finding]:
         return
     entries = f"{_rows(rec)} UNION ALL {_unrecorded()}"
     _prepare(rec, entries)
-    not_run = _not_run(rec)
+    unseen = _unseen(rec, "recursion", "disk_full")
     for rule in rules.RULES:
-        yield from _apply(rec, rule, not_run)
+        yield from _apply(rec, rule, unseen)
     for row in _ask(rec, "books_outside", entries=_rows(rec)):
         if row["recorded"]:
             yield Finding(
@@ -54,8 +54,8 @@ def quick_look(rec: Recording) -> list[Finding]:
         return []
     _prepare(rec, _totals())
     plain = [rule for rule in rules.RULES if "failed" not in rule.where]
-    not_run = _not_run(rec)
-    found = [finding for rule in plain for finding in _apply(rec, rule, not_run)]
+    unseen = _unseen(rec, "recursion")
+    found = [finding for rule in plain for finding in _apply(rec, rule, unseen)]
     return [finding for finding in found if finding.verdict is Verdict.UNEXPLAINED]
 
 
@@ -142,17 +142,19 @@ def _parts(rec: Recording) -> dict[str, str]:
     return {"totals": "totals", "losses": "losses" if "losses" in rec.views else _NO_LOSSES}
 
 
-def _not_run(rec: Recording) -> dict[tuple[str, str], int]:
-    """Count the events that are in no total either, by recording and kind, at most.
+def _unseen(rec: Recording, *causes: str) -> dict[tuple[str, str], int]:
+    """Count the losses that no namespace can be told of, by recording and kind.
 
-    The kernel does not run a program that would interrupt itself, and counts that (`recursion`).
+    The kernel does not run a program that would interrupt itself, and counts that (`recursion`):
+    such events are in no total either. What a full disk cost (`disk_full`) was seen, and is in the
+    totals.
     """
     rows = _ask(rec, "books_losses", **_parts(rec))
-    return {(r["recording"], r["kind"]): r["recursion"] for r in rows if r["recursion"]}
+    return {(r["recording"], r["kind"]): sum(r[cause] for cause in causes) for r in rows}
 
 
 def _apply(
-    rec: Recording, rule: rules.Rule, not_run: dict[tuple[str, str], int]
+    rec: Recording, rule: rules.Rule, unseen: dict[tuple[str, str], int]
 ) -> Iterator[Finding]:
     sources = {source.name: source for source in rec.sources}
     rows = _ask(
@@ -170,8 +172,8 @@ def _apply(
         if row["recording"] not in reasoned:
             verdict, why = Verdict.NOT_CHECKED, rules.NO_REASON
         elif difference or row["lost"]:
-            unseen = not_run.get((row["recording"], rule.kind), 0)
-            why = _why(source, rule, difference - min(unseen, max(difference, 0)), row)
+            lost = unseen.get((row["recording"], rule.kind), 0)
+            why = _why(source, rule, difference - min(lost, max(difference, 0)), row)
             verdict = _verdict(False, why)
         yield Finding(
             row["recording"], "counters", rule.name, row["netns"], row["counted"],
