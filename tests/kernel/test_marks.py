@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pwd
+import shutil
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +38,26 @@ def test_marks_of_several_at_once(tmp_path: Path) -> None:
         assert rec.sql("SELECT count(*) FROM marks").fetchall() == [(8,)]
         assert rec.between("mark:mark 3").info().seconds < rec.info().seconds
         assert [f.subject for f in rec.verify().unexplained if f.part == "files"] == []
+
+
+def test_roots_mark_belongs_to_the_owner_of_the_recording(tmp_path: Path) -> None:
+    """So that a link which the owner puts there leads root nowhere that the owner cannot go."""
+    nobody = pwd.getpwnam("nobody").pw_uid
+    with Recorder(tmp_path / "rec") as recorder:
+        for path in [recorder.folder, *recorder.folder.rglob("*")]:
+            os.chown(path, nobody, -1)
+        for folder in (tmp_path, *tmp_path.parents):
+            with contextlib.suppress(OSError):
+                folder.chmod(folder.stat().st_mode | 0o011)
+        done = mark("seen", recorder.folder)
+        assert (done.returncode, done.stderr) == (0, "")
+        (file,) = (recorder.folder / "marks").glob("*.parquet")
+        assert (file.stat().st_uid, file.parent.stat().st_uid) == (nobody, nobody)
+        shutil.rmtree(recorder.folder / "marks")
+        (tmp_path / "victim").mkdir(mode=0o700)
+        (recorder.folder / "marks").symlink_to(tmp_path / "victim")
+        assert mark("led astray", recorder.folder).returncode == 2
+        assert list((tmp_path / "victim").iterdir()) == []
 
 
 def test_what_cannot_be_marked(tmp_path: Path) -> None:

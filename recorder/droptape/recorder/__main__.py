@@ -1,5 +1,5 @@
 """``python -m droptape.recorder``."""
 
-from .cli import main
+from .start import main
 
 main()

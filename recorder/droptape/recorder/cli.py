@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import platform
 import sys
@@ -45,6 +46,11 @@ examples:
   droptape-record --mark "new config" rec         note it in a running recording
   droptape-record --check                         what works on this machine
 """
+
+
+_NO_PROCESS = (
+    "no process or thread can be started: raise the limit (ulimit -u, or pids.max of the cgroup)"
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -265,6 +271,16 @@ def _open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
+def _advice(exc: OSError) -> str:
+    """Say in a line what the system refused, and what to do where that is known."""
+    if exc.errno == errno.EAGAIN:
+        return _NO_PROCESS
+    if exc.errno in (errno.EMFILE, errno.ENFILE):
+        return "too many open files: raise the limit (ulimit -n)"
+    where = f"{exc.filename}: " if exc.filename else ""
+    return f"{where}{exc.strerror or exc}"
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the recorder and exit.
 
@@ -277,6 +293,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except DroptapeError as exc:
         _say(f"droptape-record: {exc}")
         code = 2
+    except RuntimeError as exc:
+        if "new thread" not in str(exc):
+            raise
+        _say(f"droptape-record: {_NO_PROCESS}")
+        code = 2
     except StoppedError as exc:
         code = exc.code
     except KeyboardInterrupt:
@@ -285,4 +306,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         # Nobody reads any more what --check prints; Python would complain once more at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 141
+    except OSError as exc:
+        _say(f"droptape-record: {_advice(exc)}")
+        code = 2
     sys.exit(code)

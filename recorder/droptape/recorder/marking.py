@@ -50,17 +50,20 @@ def mark(recording: Path, text: str, when_ns: int) -> None:
         raise MarkError("a mark is one line of text")
     if len(text) > MAX_TEXT:
         raise MarkError(f"a mark has at most {MAX_TEXT} characters, this one has {len(text)}")
+    user = _user()
     try:
         _require_running(recording)
-        folder = recording / MARKS.name
-        mode = stat.S_IMODE(recording.stat().st_mode)
-        try:
-            folder.mkdir(mode=mode)
-            folder.chmod(mode)  # whoever may write the recording may add marks, without the umask
-        except FileExistsError:
-            pass
-        with _locked(folder):
-            _write(recording, folder, text, when_ns)
+        found = recording.stat()
+        with _as_owner(found):
+            folder = recording / MARKS.name
+            mode = stat.S_IMODE(found.st_mode)
+            try:
+                folder.mkdir(mode=mode)
+                folder.chmod(mode)  # whoever may write the recording may add marks: no umask
+            except FileExistsError:
+                pass
+            with _locked(folder):
+                _write(recording, folder, text, when_ns, user)
     except OSError as exc:
         raise MarkError(f"{recording} cannot be marked: {exc.strerror or exc}") from exc
 
@@ -81,6 +84,27 @@ def _require_running(recording: Path) -> None:
 
 
 @contextmanager
+def _as_owner(recording: os.stat_result) -> Iterator[None]:
+    """Be the owner of the recording, and no longer root, in this block.
+
+    Its owner can put links where root would write, and has to be able to read the mark.
+    """
+    if os.geteuid() != 0 or recording.st_uid == 0:
+        yield
+        return
+    groups, gid = os.getgroups(), os.getegid()
+    os.setgroups([])
+    os.setegid(recording.st_gid)
+    os.seteuid(recording.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)
+
+
+@contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -98,12 +122,12 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _write(recording: Path, folder: Path, text: str, when_ns: int) -> None:
+def _write(recording: Path, folder: Path, text: str, when_ns: int, user: str) -> None:
     existing = segments(recording, MARKS.name)
     if len(existing) >= MAX_MARKS:
         raise MarkError(f"{recording} has {MAX_MARKS:,} marks already")
     sequence = existing[-1].sequence + 1 if existing else 1
-    row = {"ts": when_ns, "text": text, "source": _user()}
+    row = {"ts": when_ns, "text": text, "source": user}
     with SegmentFile(MARKS, folder / f"{stem(sequence, when_ns)}.parquet", 1) as file:
         file.write(rows_to_arrow(MARKS, [row]))
         file.finish()

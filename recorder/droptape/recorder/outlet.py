@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import queue
+import select
 import threading
 import time
 from typing import Protocol, TextIO
@@ -51,8 +52,12 @@ class Outlet:
         if self._error is not None:
             raise self._error
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="outlet", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name="outlet", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the limit of processes is reached
+                return 0
+            self._thread = thread
         try:
             self._texts.put_nowait(text)
         except queue.Full:
@@ -76,10 +81,19 @@ class Outlet:
         while True:
             data = self._texts.get().encode(self._stream.encoding or "utf-8", "backslashreplace")
             try:
-                while data:
-                    data = data[os.write(self._stream.fileno(), data) :]
+                self._write(self._stream.fileno(), data)
             except OSError as exc:
                 if exc.errno in _GONE:
                     self._error = exc
                     return
             self._texts.task_done()
+
+    @staticmethod
+    def _write(descriptor: int, data: bytes) -> None:
+        while data:
+            try:
+                data = data[os.write(descriptor, data) :]
+            except BlockingIOError:  # whoever opened it wants no waiting
+                room = select.poll()
+                room.register(descriptor, select.POLLOUT)
+                room.poll()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from droptape.format.errors import DroptapeError, FormatError
 from droptape.format.layout import is_recording, sequence_of
-from droptape.format.manifest import Manifest, Segment, sha256
+from droptape.format.manifest import Host, Manifest, Segment, sha256
 
 from .budget import STATES
+from .host import host
 from .jobs import record_and_retire
 from .ledger import Ledger
 from .lock import FolderLock, LockedError
@@ -86,14 +86,18 @@ def recover_siblings(parent: Path) -> tuple[list[Report], list[str]]:
     """
     reports: list[Report] = []
     failures: list[str] = []
-    for folder in sorted(parent.iterdir()):
+    try:
+        folders = sorted(parent.iterdir())
+    except OSError as exc:
+        return reports, [f"{parent} was not searched for unfinished recordings: {exc.strerror}"]
+    for folder in folders:
         try:
             # What belongs to somebody else may hold links to anywhere.
             if folder.lstat().st_uid != os.geteuid() or folder.is_symlink():
                 continue
             if not is_recording(folder) or not needs_recovery(folder):
                 continue
-            if Manifest.read(folder).host.name == platform.node():
+            if _of_this_host(Manifest.read(folder).host):
                 reports.append(recover(folder))
         except (LockedError, FileNotFoundError):
             continue  # it is at work, or gone since the folder was listed
@@ -102,6 +106,14 @@ def recover_siblings(parent: Path) -> tuple[list[Report], list[str]]:
         except Exception as exc:  # noqa: BLE001 - one must not keep the others from it
             failures.append(f"{folder} cannot be recovered: {exc!r}")
     return reports, failures
+
+
+def _of_this_host(recorded: Host) -> bool:
+    """Say whether a recording was made here. Containers have another name at each start."""
+    here = host()
+    if recorded.machine_id and here.machine_id:
+        return recorded.machine_id == here.machine_id
+    return recorded.name == here.name
 
 
 def _complete(folder: Path, manifest: Manifest) -> Report:

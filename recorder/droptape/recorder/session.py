@@ -15,7 +15,7 @@ from threading import Thread
 from droptape.bpf import client
 from droptape.bpf.client import Loaded
 from droptape.bpf.kinds import all_kinds
-from droptape.format.manifest import Manifest
+from droptape.format.manifest import Clock, Manifest
 from droptape.format.schema import Table
 from droptape.format.tables import LOSSES, TABLES, TOTALS
 
@@ -102,6 +102,7 @@ class _Session:
         self._loaded = loaded
         self._started = time.monotonic()
         self._ownership = ownership
+        self._symbols = symbols
         tables: list[Table] = [kinds[name].table.with_enums(enums) for name in loaded.kinds]
         clock = clock_pair()
         manifest = Manifest(
@@ -124,27 +125,33 @@ class _Session:
             disk_budget=options.disk_budget,
             made=self._give_up_privileges,
         )
+        try:
+            self._prepare(tables, clock)
+        except BaseException:
+            self._store.discard()
+            raise
+
+    def _prepare(self, tables: list[Table], clock: Clock) -> None:
         self._wall_offset_ns = SteadyOffset()
-        self._scan = OwnerScan(loaded)
+        self._scan = OwnerScan(self._loaded)
         groups = ProcessGroups()
-        self._feed = Feed(loaded, tables, self._scan, self._store, groups)
-        self._counts = Counts(loaded, tables)
+        self._feed = Feed(self._loaded, tables, self._scan, self._store, groups)
+        self._counts = Counts(self._loaded, tables)
         self._sampled: set[str] = set()
         self._noted_scan = False
         self._explainer = Explainer(self._store, groups)
         self._feed.watchers.append(self._explainer.watch)
-        self._sampler = Sampler(loaded, self._explainer.watch)
+        self._sampler = Sampler(self._loaded, self._explainer.watch)
         self._feed.watchers.append(self._sampler.watch)
-        self._symbols = symbols
         self._out, self._err = Outlet(sys.stdout), Outlet(sys.stderr)
         self._status = StatusLine(self._err)
         self._announcer = Announcer(self._err)
         self._live: LivePrinter | None = None
-        if options.live:
+        if self._options.live:
             self._live = LivePrinter(self._out, self._symbols.text)
             self._feed.watchers.append(self._live.watch)
             self._status.enabled = False
-        self._rows = dict.fromkeys(loaded.kinds, 0)
+        self._rows = dict.fromkeys(self._loaded.kinds, 0)
         self._feed.watchers.append(self._count_rows)
         self._clock_due = self._started + _CLOCK_EVERY_S
         self._clock_offset = clock.wall_ns - clock.mono_ns

@@ -52,6 +52,8 @@ class Stopper:
         self._previous: dict[int, object] = {}
         self._nothing_begun = False
         self._reader, self._writer = socket.socketpair()
+        self._waker = select.poll()  # select takes no descriptor above 1023
+        self._waker.register(self._reader, select.POLLIN)
 
     def __enter__(self) -> Stopper:
         self._reader.setblocking(False)
@@ -112,7 +114,7 @@ class Stopper:
         """Wait at most `seconds`, less when a signal comes or the end is near."""
         if self._end is not None:
             seconds = min(seconds, max(0.0, self._end - time.monotonic()))
-        if not self.reason and select.select([self._reader], [], [], seconds)[0]:
+        if not self.reason and self._waker.poll(seconds * 1000):
             with contextlib.suppress(BlockingIOError):
                 self._reader.recv(4096)
         if self.reason:

@@ -158,7 +158,14 @@ class Store:
         except OSError as exc:
             shutil.rmtree(path, ignore_errors=True)
             raise StoreError(f"{path} cannot be written: {exc.strerror}") from exc
-        return cls(lock, ledger, tables, rotate_bytes, rotate_seconds, memory_bytes, disk_budget)
+        try:
+            return cls(
+                lock, ledger, tables, rotate_bytes, rotate_seconds, memory_bytes, disk_budget
+            )
+        except RuntimeError:  # no thread is to be had
+            lock.release()
+            shutil.rmtree(path, ignore_errors=True)
+            raise
 
     @property
     def trouble(self) -> str:
@@ -244,6 +251,15 @@ class Store:
             self._gone = not self._intact()
             if self._ledger.dirty:
                 self._worker.submit(SaveJob(self._ledger))
+
+    def discard(self) -> None:
+        """End it as if it had never been: nothing was recorded yet."""
+        self._closed = True
+        self._worker.close()
+        ours = self._intact()
+        self._lock.release()
+        if ours:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def close(self, ended_by: str) -> None:
         """Seal everything and complete the manifest; may take seconds.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -66,3 +67,35 @@ def test_that_nobody_reads_is_told() -> None:
         outlet.finish(PATIENCE_S)
         with pytest.raises(BrokenPipeError):
             outlet.write(LINE)
+
+
+def test_all_of_it_arrives_where_nobody_may_wait() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    stream = os.fdopen(writer, "w")
+    outlet = Outlet(stream, waiting=1000)
+    for _ in range(300):  # more than a pipe holds
+        assert outlet.write(LINE)
+    got = 0
+    while got < 300 * len(LINE):
+        got += len(os.read(reader, 1 << 20))
+    outlet.finish(PATIENCE_S)
+    stream.close()
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
+def test_without_a_thread_texts_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with (tmp_path / "log").open("w") as stream:
+        outlet = Outlet(stream)
+        with monkeypatch.context() as limited:
+            limited.setattr(threading.Thread, "start", refuse)
+            assert outlet.write("first\n") == 0
+        assert outlet.write("second\n")
+        outlet.finish(PATIENCE_S)
+    assert (tmp_path / "log").read_text() == "second\n"

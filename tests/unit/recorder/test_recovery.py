@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import shutil
@@ -17,6 +18,7 @@ from droptape.format import layout
 from droptape.format.errors import FormatError
 from droptape.format.manifest import Manifest, sha256
 from droptape.recorder import jobs, recovery
+from droptape.recorder.host import host
 from droptape.recorder.lock import FolderLock, LockedError
 from droptape.recorder.recovery import needs_recovery, recover, recover_siblings
 from droptape.recorder.seal import seal_journal
@@ -234,6 +236,7 @@ def test_siblings_of_a_new_recording_are_recovered(tmp_path: Path) -> None:
     crashed(elsewhere)
     manifest = Manifest.read(elsewhere)
     manifest.host.name = "another-host"
+    manifest.host.machine_id = "another id"
     manifest.write(elsewhere)
     store = make_store(tmp_path / "new")
     reports, failures = recover_siblings(tmp_path)
@@ -303,3 +306,29 @@ def test_a_lock_that_cannot_be_seen_is_not_gone(
         assert lock.intact()
     lock.release()
     assert not lock.intact()
+
+
+@pytest.mark.parametrize(
+    ("name", "machine_id", "ours"),
+    [("another name", "the same", True), ("the same", "another id", False), ("the same", "", True),
+     ("another name", "", False)],
+)  # fmt: skip
+def test_a_host_that_was_renamed_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, machine_id: str, ours: bool
+) -> None:
+    crashed(tmp_path / "rec")
+    here = dataclasses.replace(host(), machine_id="the same")
+    manifest = Manifest.read(tmp_path / "rec")
+    manifest.host = dataclasses.replace(
+        here, name=here.name if name == "the same" else name, machine_id=machine_id
+    )
+    manifest.write(tmp_path / "rec")
+    monkeypatch.setattr(recovery, "host", lambda: here)
+    reports, failures = recover_siblings(tmp_path)
+    assert (len(reports), failures) == (int(ours), [])
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path) -> None:
+    reports, (failure,) = recover_siblings(tmp_path / "none")
+    assert reports == []
+    assert "was not searched" in failure
