@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from droptape.analyze import open_recording
+from droptape.format.manifest import Manifest
 from kernel.recorded import ask
 from lab import Endpoint, Lab
-from lab.recorder import Recorder
+from lab.recorder import PROGRAMS, Recorder
 from lab.trouble import connect, refuse_syns, send_syns, start_listener
 from lab.wire import Wire
 
@@ -69,6 +73,33 @@ def test_drops_of_a_qdisc(lab: Lab, tmp_path: Path) -> None:
     assert dropped > 50
 
 
+def test_a_device_whose_name_is_no_text(lab: Lab, tmp_path: Path) -> None:
+    host, other, device = lab.host("host"), lab.host("other"), os.fsdecode(b"d\xff")
+    with Recorder(tmp_path / "rec") as recorder:
+        for command in (
+            f"ip link add {device} type veth peer name peer",
+            f"ip addr add 192.0.2.1/24 dev {device}",
+            "ip link set peer up",
+            f"ip link set {device} up",
+            f"ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev {device}",
+            f"tc qdisc add dev {device} root tbf rate 8kbit burst 1600 limit 3000",
+        ):
+            host.run(command.split())
+        time.sleep(1.2)
+        host.call(_send_datagrams, Endpoint("192.0.2.2", 9), 200)
+        with Wire(other) as wire:
+            refuse_syns(other, wire, count=5)
+        time.sleep(1.2)
+        recorder.stop()
+    assert Manifest.read(tmp_path / "rec").notes == []
+    sql = f"""SELECT max(value) > 50 FROM counters WHERE netns = {host.inum}
+              AND device = 'd\\xff' AND name = 'qdisc.drops'"""
+    assert ask(recorder, sql) == [(True,)]
+    sql = f"""SELECT max(value) FROM counters WHERE netns = {other.inum}
+              AND name = 'TcpExt.ListenDrops'"""
+    assert ask(recorder, sql) == [(5,)]
+
+
 @pytest.mark.parametrize("version", [4, 6])
 def test_how_full_an_accept_queue_was(lab: Lab, tmp_path: Path, version: int) -> None:
     """The queue fills and empties between two samples: only the peak tells."""
@@ -123,3 +154,18 @@ def test_a_setting_that_changes(lab: Lab, tmp_path: Path) -> None:
     assert ask(recorder, sql) == [("0",), ("2",)]
     own = "SELECT count(*) > 40 FROM sysctls JOIN netns ON inum = sysctls.netns WHERE name = 'host'"
     assert ask(recorder, own.replace("name =", "netns.name =")) == [(True,)]
+
+
+def test_a_mount_with_any_name_ends_no_sampling(tmp_path: Path) -> None:
+    strange = os.fsdecode(b"a\x0bb\x0cc d")
+    (tmp_path / strange).mkdir()
+    script = 'mount -t tmpfs none "$1" && shift && exec "$@"'
+    record = [str(PROGRAMS / "droptape-record"), "-o", str(tmp_path / "rec"), "--", "sleep", "2.5"]
+    subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", tmp_path / strange, *record], check=True
+    )
+    assert Manifest.read(tmp_path / "rec").notes == []
+    with open_recording(tmp_path / "rec") as recording:
+        for table in ("counters", "sysctls"):
+            ((count,),) = recording.sql(f"SELECT count(*) FROM {table}").fetchall()
+            assert count > 0, table

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from droptape.bpf.client import Loaded
-from droptape.format.tables import LISTENERS
+from droptape.format.tables import COUNTERS, LISTENERS
 from droptape.recorder.netns import own_netns
-from droptape.recorder.sampling import parse, qdiscs
+from droptape.recorder.sampling import namespaces, parse, qdiscs
 from droptape.recorder.sampling.changes import Changes
 from droptape.recorder.sampling.counters import CounterReader
 from droptape.recorder.sampling.listeners import ListenerReader
-from droptape.recorder.sampling.namespaces import Namespaces, namespace_cookie
+from droptape.recorder.sampling.namespaces import AwayError, Namespaces, namespace_cookie
+from droptape.recorder.sampling.sampler import Sampler
 from droptape.recorder.sampling.settings import SettingsReader
 
 
@@ -215,6 +216,7 @@ def test_counters_of_a_namespace_that_comes_and_goes(stranger: subprocess.Popen[
     doors = spaces.doors.pop(inum)
     reader = CounterReader(spaces)
     before = reader.read()
+    assert before.dtype == COUNTERS.dtype
     assert inum not in before["netns"]
     assert spaces.home in before["netns"]
     spaces.doors[inum], spaces.born_after[inum] = doors, 12345
@@ -346,3 +348,139 @@ def test_reading_qdiscs_of_this_namespace() -> None:
     names = {name for _, name in socket.if_nameindex()}
     assert len(keys) == len(values)
     assert {device for _, device in keys} <= names
+
+
+def test_names_of_mounts_need_not_be_text(tmp_path: Path) -> None:
+    (tmp_path / "thread-self/ns").mkdir(parents=True)
+    (tmp_path / "thread-self/ns/net").touch()
+    (tmp_path / "self").mkdir()
+    bound = tmp_path / os.fsdecode(b"a\x0bb \t\n\\\r\x1c\xff")
+    bound.touch()
+    path = os.fsencode(bound)
+    for byte in b"\\ \t\n":
+        path = path.replace(bytes([byte]), b"\\%03o" % byte)
+    lines = [
+        b"29 1 0:26 / /tmp/a\x0bb\x0cc\x85\xe2\x80\xa8d\xff rw - tmpfs none rw",
+        b"cut off",
+        b"30 1 0:4 net:[4026532247] %s rw - nsfs nsfs rw" % path,
+    ]
+    (tmp_path / "self/mountinfo").write_bytes(b"\n".join(lines) + b"\n")
+    spaces = Namespaces(tmp_path)
+    spaces.search()
+    assert spaces.doors[bound.stat().st_ino] == [str(bound)]
+    spaces.close()
+
+
+def test_away_from_home_nothing_is_read_as_homes(monkeypatch: pytest.MonkeyPatch) -> None:
+    spaces = Namespaces()
+    spaces.search()
+    spaces.doors[1] = [f"/proc/{os.getpid()}/ns/net"]
+    spaces.born_after[1] = None
+    monkeypatch.setattr(Namespaces, "_open", staticmethod(lambda _path, _inum: None))
+
+    def barred(_descriptor: int, path: str) -> None:
+        raise PermissionError(1, "barred", path)
+
+    free = namespaces._enter
+    monkeypatch.setattr(namespaces, "_enter", barred)
+    with pytest.raises(AwayError, match="barred"), spaces.inside(1):
+        pass
+    with pytest.raises(AwayError), spaces.inside(spaces.home):
+        pytest.fail("this is not home")
+    counters, settings = CounterReader(spaces), SettingsReader(spaces)
+    assert spaces.home not in counters.read(all_files=True)["netns"]
+    assert "barred" in counters.refused
+    with pytest.raises(AwayError):
+        settings.read()
+    assert spaces.home in spaces.doors
+    monkeypatch.setattr(namespaces, "_enter", lambda *_: None)
+    assert spaces.home in counters.read(all_files=True)["netns"]
+    monkeypatch.setattr(namespaces, "_enter", free)
+    spaces.close()
+
+
+@pytest.mark.parametrize("where", ["__init__", "search", "_bound"])
+def test_sampling_goes_on_after_any_exception(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    right, calls = getattr(Namespaces, where), 0
+
+    def wrong_at_first(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise KeyError("surprise")
+        return right(*arguments)
+
+    monkeypatch.setattr("droptape.recorder.sampling.sampler._PERIOD_S", 0.02)
+    monkeypatch.setattr("droptape.recorder.sampling.namespaces._SHORTEST_S", 0.02)
+    monkeypatch.setattr(Namespaces, where, wrong_at_first)
+    sampler = Sampler(Loaded([], [], [], 1, 1), lambda *_: None)
+    sampler.start()
+    until = time.monotonic() + 30
+    while {table.name for table, _ in list(sampler._taken)} < {"counters", "sysctls"}:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    sampler.stop()
+    assert sampler._trouble["namespaces"] == "KeyError: 'surprise'"
+
+
+def test_what_fails_is_tried_again_ever_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, calls = 0.0, []
+
+    def fail() -> None:
+        calls.append(now)
+        raise ValueError("no")
+
+    monkeypatch.setattr("droptape.recorder.sampling.sampler.time.monotonic", lambda: now)
+    sampler = Sampler(Loaded([], [], [], 1, 1), lambda *_: None)
+    for second in range(300):
+        now = float(second)
+        sampler._attempt("counters", fail)
+    assert calls == [0, 1, 3, 7, 15, 31, 63, 123, 183, 243]
+    sampler.stop()
+    sampler._attempt("counters", fail)  # the last sample is always tried
+    assert calls[-1] == 299
+
+
+def test_a_device_whose_name_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = _qdisc(4, 0xFFFFFFFF, b"tbf", 17)
+    done = struct.pack("=IHHIIi", 20, 3, 2, 1, 0, 0)
+
+    class Asking:
+        def __init__(self, *_: object) -> None: ...
+        def __enter__(self) -> Asking:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+        def settimeout(self, _: float) -> None: ...
+        def send(self, _: bytes) -> None: ...
+        def recv(self, _: int) -> bytes:
+            return root + done
+
+    monkeypatch.setattr("droptape.recorder.sampling.qdiscs.socket.socket", Asking)
+    monkeypatch.setattr("socket.if_indextoname", lambda _: os.fsdecode(b"d\xff"))
+    assert qdiscs.read() == ((("qdisc.drops", "d\\xff"),), [17])
+
+
+def test_what_cannot_be_read_of_a_namespace_costs_no_other(
+    stranger: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inum = Path(f"/proc/{stranger.pid}/ns/net").stat().st_ino
+    spaces = Namespaces()
+    spaces.search()
+    spaces.doors = {inum: spaces.doors[inum], spaces.home: spaces.doors[spaces.home]}
+    reader, right = CounterReader(spaces), CounterReader._read_space
+    spoilt: list[object] = [(1, "\udcff", "link.rx_errors", 1)]
+
+    def read_space(self: CounterReader, inum_: int, all_files: bool) -> list[object]:
+        return [*right(self, inum_, all_files), *(spoilt if inum_ == inum else ())]
+
+    monkeypatch.setattr(CounterReader, "_read_space", read_space)
+    first = reader.read(all_files=True)
+    assert len(first[first["netns"] == spaces.home]) > 10
+    assert f"namespace {inum}: UnicodeEncodeError" in reader.refused
+    # What was lost is said anew.
+    spoilt.clear()
+    second = reader.read(all_files=True)
+    assert b"netns.life" in second["name"][second["netns"] == inum]
+    assert b"Ip.DefaultTTL" in second["name"][second["netns"] == inum]
+    spaces.close()

@@ -68,18 +68,26 @@ class CounterReader:
         Args:
             all_files: read all, also where nothing seems to have happened.
         """
-        rows: list[tuple[int, Iterable[Row]]] = [(0, self._read_host())]
-        rows += [(inum, self._forget(inum)) for inum in set(self._known) - set(self._spaces.doors)]
-        for inum in self._in_turn(all_files):
-            try:
-                with self._spaces.inside(inum):
-                    rows.append((inum, self._read_space(inum, all_files)))
-            except PermissionError as exc:
-                self.refused = f"cannot enter {exc.filename}: {exc.strerror}"
-            except OSError:
-                rows.append((inum, self._forget(inum)))
-                self._spaces.doors.pop(inum, None)
-        return _records(rows)
+        gone = set(self._known) - set(self._spaces.doors)
+        parts = [_records(inum, self._forget(inum)) for inum in gone]
+        parts.append(self._read_host())
+        parts += [self._read_one(inum, all_files) for inum in self._in_turn(all_files)]
+        return _joined(parts)
+
+    def _read_one(self, inum: int, all_files: bool) -> Records:
+        """Read a namespace; whatever goes wrong costs no other one its rows."""
+        try:
+            with self._spaces.inside(inum):
+                return _records(inum, self._read_space(inum, all_files))
+        except PermissionError as exc:
+            self.refused = f"cannot enter {exc.filename}: {exc.strerror}"
+            return _records(inum, ())
+        except OSError:
+            self._spaces.doors.pop(inum, None)
+        except Exception as exc:  # noqa: BLE001
+            self.refused = f"namespace {inum}: {type(exc).__name__}: {exc}"
+        # Its rows are lost, so what they would have said has to be said anew.
+        return _records(inum, self._forget(inum))
 
     def _in_turn(self, all_files: bool) -> Iterator[int]:
         """Yield the namespaces to read now, those that wait longest first."""
@@ -99,7 +107,7 @@ class CounterReader:
 
     def end(self) -> Records:
         """Return the rows that mark the last reading of each namespace."""
-        return _records([(inum, space.changes.end()) for inum, space in self._known.items()])
+        return _joined(_records(i, space.changes.end()) for i, space in self._known.items())
 
     def _forget(self, inum: int) -> list[Row]:
         space = self._known.pop(inum, None)
@@ -120,9 +128,13 @@ class CounterReader:
         # Found again without having been missed: it only could not be read for a while.
         return None if ended > born else born
 
-    def _read_host(self) -> list[Row]:
-        reading = parse.softnet(_text("softnet_stat"))
-        return self._host.update("softnet", reading, time.monotonic_ns())
+    def _read_host(self) -> Records:
+        try:
+            reading = parse.softnet(_text("softnet_stat"))
+        except (OSError, ValueError, IndexError) as exc:
+            self.refused = f"softnet_stat: {exc}"
+            return _records(0, ())
+        return _records(0, self._host.update("softnet", reading, time.monotonic_ns()))
 
     def _read_space(self, inum: int, all_files: bool) -> list[Row]:
         space = self._known.get(inum)
@@ -202,12 +214,13 @@ def _read(path: str) -> bytes:
         os.close(descriptor)
 
 
-def _records(rows: Iterable[tuple[int, Iterable[Row]]]) -> Records:
-    flat = [
-        (at, inum, device.encode(), name.encode(), value)
-        for inum, some in rows
-        for at, device, name, value in some
-    ]
+def _joined(parts: Iterable[Records]) -> Records:
+    # Not np.concatenate, which leaves out the gaps between columns.
+    return np.frombuffer(b"".join(part.tobytes() for part in parts), COUNTERS.dtype)
+
+
+def _records(inum: int, rows: Iterable[Row]) -> Records:
+    flat = [(at, inum, device.encode(), name.encode(), value) for at, device, name, value in rows]
     out = np.zeros(len(flat), COUNTERS.dtype)
     if flat:
         columns = zip(*flat, strict=True)

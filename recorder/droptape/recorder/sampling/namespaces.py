@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import socket
 import sys
 import time
@@ -25,7 +26,16 @@ _ASKED_SHARE = 0.01
 _SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h
 _DOORS = 4
 """Ways to remember: a process may have ended before its namespace is entered."""
+_ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
+"""What mountinfo writes for spaces, tabs, newlines and backslashes in paths."""
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class AwayError(Exception):
+    """The thread is in another namespace and cannot go home.
+
+    Not an OSError: it must not be taken for a namespace that cannot be read.
+    """
 
 
 def _enter(descriptor: int, path: str) -> None:
@@ -66,6 +76,7 @@ class Namespaces:
         self.doors: dict[int, list[str]] = {}
         self.born_after: dict[int, int | None] = {}
         self._searched_ns: int | None = None
+        self._away = False
         self._cost = 0.0
         self._last = float("-inf")
 
@@ -104,14 +115,15 @@ class Namespaces:
     def _bound(self) -> Iterator[str]:
         """Yield the files that namespaces are bound to: `ip netns`, Docker, CNI."""
         try:
-            lines = Path(self._proc, "self/mountinfo").read_text("utf-8", "replace").splitlines()
+            text = Path(self._proc, "self/mountinfo").read_bytes()
         except OSError:
             return
-        for line in lines:
+        # Bytes: names need not be text, and what else ends a line of text may be part of a name.
+        for line in text.split(b"\n"):
             # 36 35 0:4 net:[4026532247] /run/netns/blue rw … - nsfs nsfs rw (proc(5))
-            fields = line.split(" ", 5)
-            if fields[3].startswith("net:["):
-                yield fields[4].replace("\\040", " ")
+            fields = line.split(b" ", 5)
+            if len(fields) > 4 and fields[3].startswith(b"net:["):
+                yield os.fsdecode(_ESCAPED.sub(lambda m: bytes([int(m[1], 8)]), fields[4]))
 
     @contextmanager
     def inside(self, inum: int) -> Iterator[None]:
@@ -119,15 +131,27 @@ class Namespaces:
 
         Raises:
             OSError: it is gone, or entering is not allowed (CAP_SYS_ADMIN).
+            AwayError: the way home is barred; nothing is read as home's until it is free.
         """
         if inum == self.home:
+            self._return()
             yield
             return
         self._go(inum)
+        self._away = True
         try:
             yield
         finally:
+            self._return()
+
+    def _return(self) -> None:
+        if not self._away:
+            return
+        try:
             _enter(self._home, self._home_path)
+        except OSError as exc:
+            raise AwayError(f"cannot go back to the own namespace: {exc.strerror}") from exc
+        self._away = False
 
     def _go(self, inum: int) -> None:
         paths = self.doors[inum]

@@ -27,6 +27,11 @@ FOLLOWERS = frozenset(("link.rx_packets", "link.tx_packets"))
 """What is of interest only beside another counter of the same device."""
 
 
+def _lines(text: bytes) -> list[bytes]:
+    """Return the lines; the kernel ends them by a newline and by nothing else."""
+    return [line for line in text.split(b"\n") if line]
+
+
 @lru_cache(maxsize=64)
 def _pair_keys(heads: tuple[bytes, ...]) -> tuple[Key, ...]:
     keys: list[Key] = []
@@ -38,7 +43,7 @@ def _pair_keys(heads: tuple[bytes, ...]) -> tuple[Key, ...]:
 
 def pairs(text: bytes) -> Reading:
     """Read /proc/net/netstat or snmp: a line of names, then a line of values, for each group."""
-    lines = text.splitlines()
+    lines = _lines(text)
     values: list[int] = []
     for line in lines[1::2]:
         values += map(int, line.split()[1:])
@@ -66,7 +71,7 @@ def link(text: bytes) -> Reading:
     """Read /proc/net/dev, without bytes."""
     keys: list[Key] = []
     values: list[int] = []
-    for line in text.splitlines()[2:]:
+    for line in _lines(text)[2:]:
         device, _, numbers = line.rpartition(b":")
         fields = numbers.split()
         keys += _link_keys(device.strip().decode("utf-8", "backslashreplace"))
@@ -79,15 +84,15 @@ _SOFTNET: tuple[Key, ...] = (("softnet.dropped", ""), ("softnet.time_squeeze", "
 
 def softnet(text: bytes) -> Reading:
     """Read /proc/net/softnet_stat: one line of hexadecimal numbers per CPU, added up here."""
-    lines = [line.split() for line in text.splitlines()]
+    lines = [line.split() for line in _lines(text)]
     return _SOFTNET, [sum(int(line[i], 16) for line in lines) for i in (1, 2)]
 
 
 def conntrack(text: bytes) -> Reading:
     """Read /proc/net/stat/nf_conntrack: a line of names, then one of hexadecimal per CPU."""
-    head, *lines = text.decode().splitlines()
+    head, *lines = _lines(text)
     rows = [[int(field, 16) for field in line.split()] for line in lines]
-    names = head.split()
+    names = head.decode().split()
     keys: list[Key] = [("conntrack.count", "")]
     values = [rows[0][0] if rows else 0]  # `entries` is the whole table's, in every line
     for i, name in enumerate(names):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,6 +26,8 @@ from .settings import SettingsReader
 
 _PERIOD_S = 1.0
 _PATIENCE_S = 5.0
+_LONGEST_S = 60.0
+"""What fails is tried again after a second, then ever more seldom, up to this."""
 _SET_NAME = 15  # include/uapi/linux/prctl.h
 _libc = ctypes.CDLL(None)
 
@@ -31,6 +35,15 @@ _libc = ctypes.CDLL(None)
 def _name_thread(name: str) -> None:
     """Set what `top -H` shows; Python names its threads for itself only."""
     _libc.prctl(_SET_NAME, name.encode(), 0, 0, 0)
+
+
+@dataclass(slots=True)
+class _Readers:
+    """What reads in namespaces. It is made once: it knows what was read, and the way home."""
+
+    spaces: Namespaces
+    counters: CounterReader
+    settings: SettingsReader
 
 
 class Sampler:
@@ -57,6 +70,9 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self._trouble: dict[str, str] = {}
         self._noted: set[str] = set()
+        self._readers: _Readers | None = None
+        self._waits: dict[str, float] = {}
+        self._due: dict[str, float] = {}
 
     def start(self) -> None:
         """Take the first sample: what the counters were before anything was recorded."""
@@ -93,43 +109,75 @@ class Sampler:
 
     def _run(self) -> None:
         _name_thread("sampler")
-        spaces = Namespaces()
-        counters, settings = CounterReader(spaces), SettingsReader(spaces)
         try:
-            spaces.search()
-            self._sample(COUNTERS, lambda: counters.read(all_files=True))
-            self._sample(LISTENERS, self._listeners.read)
+            self._search()
+            self._sample_all(all_files=True)
             self._ready.set()
             while not self._stopping.wait(_PERIOD_S):
-                if spaces.due(asked=not self._unknown <= set(spaces.doors)):
+                if self._search_is_due():
                     self._unknown = set()
-                    self._search(spaces)
-                self._sample(COUNTERS, counters.read)
-                self._sample(LISTENERS, self._listeners.read)
-                self._sample(SYSCTLS, settings.read)
-                if counters.refused:
-                    self._trouble.setdefault("counters", counters.refused)
-            self._search(spaces)
-            self._sample(COUNTERS, lambda: counters.read(all_files=True))
-            self._sample(COUNTERS, counters.end)
-            self._sample(LISTENERS, lambda: self._listeners.read(all_rows=True))
-            self._sample(SYSCTLS, settings.read)
+                    self._search()
+                self._sample_all()
+                self._sample_settings()
+            self._search()
+            self._sample_all(all_files=True, last=True)
+            self._sample_settings()
         finally:
             self._ready.set()
-            spaces.close()
+            if self._readers is not None:
+                self._readers.spaces.close()
 
-    def _search(self, spaces: Namespaces) -> None:
-        try:
-            spaces.search()
-        except OSError as exc:
-            self._trouble.setdefault("namespaces", str(exc))
+    def _search_is_due(self) -> bool:
+        if self._readers is None:
+            return True
+        spaces = self._readers.spaces
+        return spaces.due(asked=not self._unknown <= set(spaces.doors))
+
+    def _search(self) -> None:
+        self._attempt("namespaces", self._look)
+
+    def _look(self) -> None:
+        if self._readers is None:
+            spaces = Namespaces()
+            self._readers = _Readers(spaces, CounterReader(spaces), SettingsReader(spaces))
+        self._readers.spaces.search()
+
+    def _sample_all(self, *, all_files: bool = False, last: bool = False) -> None:
+        if self._readers is not None:
+            counters = self._readers.counters
+            self._sample(COUNTERS, lambda: counters.read(all_files=all_files))
+            if last:
+                self._sample(COUNTERS, counters.end)
+            if counters.refused:
+                self._trouble.setdefault(COUNTERS.name, counters.refused)
+        self._sample(LISTENERS, lambda: self._listeners.read(all_rows=last))
+
+    def _sample_settings(self) -> None:
+        if self._readers is not None:
+            self._sample(SYSCTLS, self._readers.settings.read)
 
     def _sample(self, table: Table, read: Callable[[], Records | list[Row]]) -> None:
-        """Take one sample; what fails is noted in the recording, and tried again next time."""
-        try:
-            rows = read()
-        except (OSError, ValueError, IndexError) as exc:
-            self._trouble.setdefault(table.name, str(exc))
-            return
-        if len(rows):
+        rows = self._attempt(table.name, read)
+        if rows is not None and len(rows):
             self._taken.append((table, rows))
+
+    def _attempt(
+        self, what: str, read: Callable[[], Records | list[Row] | None]
+    ) -> Records | list[Row] | None:
+        """Read, if it is time to; what fails is noted in the recording, and tried again later.
+
+        Whatever goes wrong: an exception that left the thread would end all sampling.
+        """
+        if time.monotonic() < self._due.get(what, 0.0) and not self._stopping.is_set():
+            return None
+        try:
+            taken = read()
+        except Exception as exc:  # noqa: BLE001
+            name = "" if isinstance(exc, OSError) else f"{type(exc).__name__}: "
+            self._trouble.setdefault(what, f"{name}{exc}")
+            wait = self._waits[what] = min(2 * self._waits.get(what, _PERIOD_S / 2), _LONGEST_S)
+            # A little less, because the thread's own period is not exact.
+            self._due[what] = time.monotonic() + wait - _PERIOD_S / 2
+            return None
+        self._waits.pop(what, None)
+        return taken
