@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -41,9 +42,10 @@ def read() -> Reading:
                     continue
                 name = "qdisc.drops" if parent == _ROOT else "qdisc.ingress_drops"
                 try:
-                    keys.append((name, socket.if_indextoname(index)))
+                    device = os.fsencode(socket.if_indextoname(index))
                 except OSError:
                     continue  # the device is gone
+                keys.append((name, device.decode("utf-8", "backslashreplace")))
                 values.append(drops)
             if ended(data):
                 return tuple(keys), values
