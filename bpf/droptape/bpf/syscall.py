@@ -253,12 +253,22 @@ def can_cast(function: int, type_id: int) -> bool:
     return _loads(RAW_TRACEPOINT, code, b"GPL")
 
 
+def _read(fd: int) -> bytes:
+    while True:
+        try:
+            return os.read(fd, 65536)
+        except BlockingIOError:
+            # After a million elements about which the program wrote nothing, bpf_seq_read lets
+            # the caller go, who goes on with the next call (kernel/bpf/bpf_iter.c).
+            continue
+
+
 def iterate(link_fd: int) -> bytes:
     """Run a BPF iterator over all its elements; return what the program wrote."""
     fd = _bpf(_ITER_CREATE, struct.pack("<II", link_fd, 0))
     parts: list[bytes] = []
     try:
-        while part := os.read(fd, 65536):
+        while part := _read(fd):
             parts.append(part)
     finally:
         os.close(fd)
