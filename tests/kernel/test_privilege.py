@@ -136,6 +136,18 @@ def test_without_sys_admin_other_namespaces_are_missing_and_it_says_so(lab: Lab)
     assert any("recorded without CAP_SYS_ADMIN" in note for note in manifest.notes)
 
 
+def test_a_group_that_is_not_ones_own() -> None:
+    with tempfile.TemporaryDirectory(prefix="droptape-") as name:
+        Path(name).chmod(0o777)
+        done = subprocess.run(
+            [*with_only(SERVICE), RECORD, "-o", "rec", "--group", "adm", "--", "true"],
+            cwd=name, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "only root and members of group" in done.stderr
+        assert list(Path(name).iterdir()) == []
+
+
 def test_check_names_what_is_lacking(tmp_path: Path) -> None:
     some = [name for name in SERVICE if name not in ("sys_ptrace", "net_admin")]
     done = subprocess.run(

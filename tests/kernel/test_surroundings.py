@@ -237,3 +237,22 @@ def test_output_that_cannot_be_written_is_told(option: str) -> None:
     assert done.returncode == 2
     expected = "droptape-record: standard output cannot be written: No space left on device\n"
     assert done.stderr == expected
+
+
+@pytest.mark.parametrize(
+    ("around", "says"),
+    [
+        (["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"], "/proc"),
+        (["unshare", "-Ur"], "outside this user namespace"),
+    ],
+)
+def test_where_nothing_can_be_recorded_it_says_why(
+    tmp_path: Path, around: list[str], says: str
+) -> None:
+    command = [*around, RECORD, "-o", str(tmp_path / "rec"), "--", "true"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.stderr.startswith("unshare"):
+        pytest.skip(done.stderr.strip())
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert says in done.stderr
+    assert list(tmp_path.iterdir()) == []

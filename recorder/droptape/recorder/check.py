@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
@@ -13,9 +14,10 @@ from droptape.bpf.kinds import all_kinds
 from droptape.format.errors import DroptapeError
 
 from . import privilege
-from .options import MAX_RATE
+from .options import MAX_RATE, check_btf
 
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
+_KALLSYMS = Path("/proc/kallsyms")
 
 
 def _lockdown() -> str:
@@ -27,10 +29,11 @@ def _lockdown() -> str:
 
 
 def _symbols_visible() -> bool:
-    with Path("/proc/kallsyms").open("rb") as symbols:
-        return int(symbols.readline().split()[0], 16) != 0 or any(
-            int(line.split()[0], 16) for _, line in zip(range(100), symbols, strict=False)
-        )
+    try:
+        with _KALLSYMS.open("rb") as symbols:
+            return any(int(line.split()[0], 16) for line in islice(symbols, 100))
+    except (OSError, ValueError, IndexError):
+        return False  # something else is mounted there
 
 
 def check(out: TextIO, btf: Path | None = None) -> bool:
@@ -39,7 +42,12 @@ def check(out: TextIO, btf: Path | None = None) -> bool:
     Args:
         out: where to.
         btf: the kernel's BTF, if not its own.
+
+    Raises:
+        UsageError: `btf` is no file, or /proc is not there.
     """
+    if btf is not None:
+        check_btf(btf)
     good = True
 
     def line(ok: bool, what: str, text: str) -> None:
@@ -48,12 +56,12 @@ def check(out: TextIO, btf: Path | None = None) -> bool:
         print(f"{'yes' if ok else 'NO ':3}  {what:36} {text}".rstrip(), file=out)
 
     print(f"kernel {platform.release()}, {platform.machine()}, lockdown {_lockdown()}", file=out)
-    have = privilege.effective()
+    have, advice = privilege.effective(), privilege.advice()
     for need in privilege.NEEDS:
         lacks = privilege.lacking(need, have)
         text = need.purpose
         if lacks:
-            text += f": lacks {', '.join(lacks)}, run it with sudo"
+            text += f": lacks {', '.join(lacks)}, {advice}"
         line(not lacks, " and ".join(need.names), text)
     missing = privilege.missing()
     types = btf or VMLINUX
@@ -68,7 +76,7 @@ def check(out: TextIO, btf: Path | None = None) -> bool:
     line(
         visible,
         "kernel symbols",
-        "/proc/kallsyms" if visible else "addresses are hidden: needs root and kptr_restrict < 2",
+        "/proc/kallsyms" if visible else "no addresses to see: needs root and kptr_restrict < 2",
     )
     if missing:
         print("the probes were not tried", file=out)

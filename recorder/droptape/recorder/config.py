@@ -26,7 +26,7 @@ def arguments(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         UsageError: the file cannot be read, or a line of it is no option.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "it is no text"
         raise UsageError(f"{path} cannot be read: {reason}") from exc
@@ -36,6 +36,8 @@ def arguments(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         text = line.strip()
         if not text or text.startswith("#"):
             continue
+        if "\0" in text:
+            raise UsageError(f"{path}, line {number}: {text!r} is no option: it has a NUL")
         name, equals, value = (part.strip() for part in text.partition("="))
         action = options.get(f"--{name}")
         if action is None or name in _NOT_HERE or not equals or not value:

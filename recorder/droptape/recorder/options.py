@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,16 @@ from droptape.format.errors import DroptapeError
 
 class UsageError(DroptapeError):
     """The command line asks for something that cannot be done."""
+
+
+def check_btf(path: Path) -> None:
+    """Raise UsageError if there is something at `path` that is no file: it may never end."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return  # who opens it says why that cannot be done
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"{path} is no regular file: --btf takes one that has the kernel's BTF")
 
 
 MAX_RATE = 10_000
@@ -60,6 +71,10 @@ class Options:
     group: str | None = None
     ready_fd: int | None = None
     btf: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.btf is not None:
+            check_btf(self.btf)
 
     def to_json(self) -> dict[str, Any]:
         """Return what belongs into the manifest: no paths and no arguments of the command."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .options import UsageError
 
-_NO_GROUP = 2**32 - 1  # (gid_t) -1, and no number is larger
+_NO_NUMBER = 2**32 - 1  # (uid_t) -1, and no number of a user or group is larger
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +27,31 @@ class Ownership:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             if self.gid is not None or self.uid is not None:
-                os.fchown(
-                    descriptor,
-                    -1 if self.uid is None else self.uid,
-                    -1 if self.gid is None else self.gid,
-                )
+                self._chown(descriptor)
             if self.gid is not None:
                 # New files and folders take the group of a folder with this bit.
                 os.fchmod(descriptor, 0o2750)
         finally:
             os.close(descriptor)
 
+    def _chown(self, descriptor: int) -> None:
+        uid, gid = (-1 if number is None else number for number in (self.uid, self.gid))
+        try:
+            os.fchown(descriptor, uid, gid)
+        except PermissionError as exc:
+            raise PermissionError(
+                exc.errno,
+                f"{exc.strerror}: only root and members of group {gid} can give it to that group"
+                if self.uid is None
+                else f"{exc.strerror}: it takes CAP_CHOWN to give it to user {uid}",
+            ) from exc
+
 
 def choose(group: str | None) -> Ownership:
     """Choose: `group` if it is given, and under sudo the user who called it.
 
     Raises:
-        UsageError: there is no such group.
+        UsageError: there is no such group, or sudo's caller is none that can be.
     """
     uid = gid = None
     if os.geteuid() == 0 and "SUDO_UID" in os.environ:
@@ -51,7 +59,7 @@ def choose(group: str | None) -> Ownership:
     if group is not None:
         try:
             gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
-            if gid >= _NO_GROUP:
+            if gid >= _NO_NUMBER:
                 raise KeyError(group)
         except (KeyError, ValueError) as exc:
             raise UsageError(f"there is no group {group!r} on this host") from exc
@@ -60,4 +68,8 @@ def choose(group: str | None) -> Ownership:
 
 def _number(name: str) -> int | None:
     text = os.environ.get(name, "")
-    return int(text) if text.isdecimal() else None
+    if not text:
+        return None
+    if not text.isdecimal() or len(text) > 10 or int(text) >= _NO_NUMBER:
+        raise UsageError(f"{name} is {text[:20]!r}, which is no number that sudo gives: unset it")
+    return int(text)

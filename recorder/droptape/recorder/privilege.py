@@ -15,7 +15,9 @@ NUMBERS = {
     "CAP_DAC_READ_SEARCH": 2, "CAP_KILL": 5, "CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19,
     "CAP_SYS_ADMIN": 21, "CAP_SYSLOG": 34, "CAP_PERFMON": 38, "CAP_BPF": 39,
 }  # fmt: skip
-_LAST_CAP = Path("/proc/sys/kernel/cap_last_cap")
+_STATUS, _LAST_CAP = Path("/proc/self/status"), Path("/proc/sys/kernel/cap_last_cap")
+_USER_SPACE = Path("/proc/self/ns/user")
+_FIRST_USER_SPACE = 0xEFFFFFFD  # include/linux/proc_ns.h
 _LOAD = ("CAP_BPF", "CAP_PERFMON")
 # include/uapi/linux/prctl.h
 _SET_KEEPCAPS, _CAPBSET_DROP, _SET_NO_NEW_PRIVS = 8, 24, 38
@@ -52,12 +54,38 @@ NEEDS = (
 
 
 def effective() -> frozenset[str]:
-    """Return the effective capabilities of this process, of those that matter here."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
+    """Return the effective capabilities of this process, of those that matter here.
+
+    Those of root in a user namespace count for nothing: programs are the whole host's.
+
+    Raises:
+        UsageError: they cannot be told.
+    """
+    try:
+        lines = _STATUS.read_bytes().split(b"\n")
+    except OSError as exc:
+        raise UsageError(
+            f"{_STATUS} cannot be read ({exc.strerror}): recording needs the host's /proc"
+        ) from exc
+    for line in lines:
+        if line.startswith(b"CapEff:") and not _in_user_namespace():
             bits = int(line.split()[1], 16)
             return frozenset(name for name, bit in NUMBERS.items() if bits >> bit & 1)
     return frozenset()
+
+
+def _in_user_namespace() -> bool:
+    try:
+        return _USER_SPACE.stat().st_ino != _FIRST_USER_SPACE
+    except OSError:
+        return False  # a kernel without them
+
+
+def advice() -> str:
+    """Say how to run with more capabilities."""
+    if _in_user_namespace():
+        return "run it outside this user namespace (not in a rootless container)"
+    return "run it with sudo"
 
 
 def lacking(need: Need, have: Iterable[str]) -> list[str]:
@@ -86,8 +114,8 @@ def require() -> None:
     """Raise UsageError unless this process may record."""
     if missing():
         raise UsageError(
-            "recording needs root, or CAP_BPF and CAP_PERFMON (to load BPF programs): run it with "
-            "sudo; --check has the whole list"
+            "recording needs root, or CAP_BPF and CAP_PERFMON (to load BPF programs): "
+            f"{advice()}; --check has the whole list"
         )
 
 

@@ -43,12 +43,19 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
         ("live = perhaps", r"line 1: live is yes or no, not 'perhaps'"),
         ("mark = a", "is no option"),
         ("disk-budget = 1MB", "too small"),
+        ("\noutput = a\0b", r"line 2: .* is no option: it has a NUL"),
     ],
 )
 def test_mistakes_in_the_file_are_told(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "record.conf").write_text(text)
     with pytest.raises(UsageError, match=says):
         read("--config", str(tmp_path / "record.conf"))
+
+
+def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
+    (tmp_path / "record.conf").write_text("output = a\x0bb\u2028c\r\nlive = yes\n")
+    options = read("--config", str(tmp_path / "record.conf"))
+    assert (str(options.output), options.live) == ("a\x0bb\u2028c", True)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from droptape.recorder import cli
 from droptape.recorder.options import (
     Options,
     UsageError,
+    check_btf,
     parse_descriptor,
     parse_duration,
     parse_events,
@@ -124,3 +126,25 @@ def test_an_empty_value_is_no_value(option: str) -> None:
 def test_what_is_no_group(group: str) -> None:
     with pytest.raises(UsageError, match="no group"):
         choose(group)
+
+
+@pytest.mark.parametrize("text", ["99999999999", str(2**32 - 1), "9" * 5000, "-1", "nobody"])
+def test_what_sudo_never_says(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setenv("SUDO_UID", text)
+    with pytest.raises(UsageError, match="SUDO_UID"):
+        choose(None)
+    monkeypatch.setenv("SUDO_UID", "1000")
+    monkeypatch.setenv("SUDO_GID", text)
+    with pytest.raises(UsageError, match="SUDO_GID"):
+        choose(None)
+    monkeypatch.setenv("SUDO_GID", "")
+    assert choose(None).uid == 1000
+
+
+def test_btf_that_may_never_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", tmp_path, Path("/dev/zero")):
+        with pytest.raises(UsageError, match="no regular file"):
+            Options(tmp_path / "rec", ("drops",), btf=path)
+    check_btf(tmp_path / "none")  # who opens it says that
