@@ -13,6 +13,9 @@ from typing import NoReturn
 from .lean import environment
 
 _POLL_S = 0.02
+_ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+# What this program was called with: later the recorder has handlers of its own.
+_IGNORED = frozenset(n for n in _ASKING if signal.getsignal(n) == signal.SIG_IGN)
 
 
 class HeldCommand:
@@ -58,11 +61,15 @@ class HeldCommand:
             self.wait(None)
 
     def poll(self) -> int | None:
-        """Return how it ended, None while it runs: its code, or minus the signal."""
+        """Return how it ended, None while it runs: its code, or minus the signal.
+
+        A signal handler may call it while it is being called: what has ended is only looked at.
+        """
         if self._status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self._status = os.waitstatus_to_exitcode(status)
+            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is not None:
+                exited = ended.si_code == os.CLD_EXITED
+                self._status = ended.si_status if exited else -ended.si_status
         return self._status
 
     def wait(self, seconds: float | None) -> int | None:
@@ -70,6 +77,10 @@ class HeldCommand:
         end = None if seconds is None else time.monotonic() + seconds
         while (status := self.poll()) is None and (end is None or time.monotonic() < end):
             time.sleep(_POLL_S)
+        if status is not None:
+            # From here on `poll` asks the kernel no more, and nothing is sent to this number.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.pid, 0)
         return status
 
     def send_signal(self, number: int) -> None:
@@ -83,9 +94,8 @@ def _wait_and_run(reader: int, writer: int, command: Sequence[str]) -> NoReturn:
     try:
         os.close(writer)
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, signal.SIG_DFL)
+        for number in _ASKING:
+            signal.signal(number, signal.SIG_IGN if number in _IGNORED else signal.SIG_DFL)
         # Python ignores these, and what is ignored stays so in a program that is run.
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)

@@ -138,9 +138,14 @@ def parse_rate(text: str) -> int:
 
 
 def parse_descriptor(number: int) -> int:
-    """Return `number` if it is an open descriptor; UsageError otherwise."""
+    """Return `number` if it is an open descriptor; UsageError otherwise.
+
+    A command does not inherit it: who waits at its other end would wait for the command too.
+    """
     try:
         os.fstat(number)
+        if number > 2:
+            os.set_inheritable(number, False)
     except (OSError, OverflowError) as exc:
         raise UsageError(f"no file is open at descriptor {number} (--ready-fd)") from exc
     return number
