@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from .careful import read_of_users, read_system_file
 
 _DOCKER = ("var/lib/docker/containers/{id}/config.v2.json",)
 # containerd's own state has the OCI configuration of each container, Kubernetes' and nerdctl's.
@@ -24,8 +27,11 @@ _PODMAN = (
     "var/lib/containers/storage/overlay-containers/containers.json",
     "var/lib/containers/storage/overlay-containers/volatile-containers.json",
     "run/containers/storage/overlay-containers/volatile-containers.json",
-    "home/*/.local/share/containers/storage/overlay-containers/containers.json",
-    "run/user/*/containers/overlay-containers/volatile-containers.json",
+)
+# Those of users: the folder that has one for each, and the file's place in that.
+_PODMAN_OF_USERS = (
+    ("home", ".local/share/containers/storage/overlay-containers/containers.json"),
+    ("run/user", "containers/overlay-containers/volatile-containers.json"),
 )
 # OCI annotations: of containerd's CRI plugin, of CRI-O, of nerdctl.
 _PARTS = (
@@ -38,6 +44,10 @@ _PARTS = (
     ("nerdctl/namespace", "nerdctl/name"),
 )
 _AGAIN_S = 5.0
+_MOST_FILES = 100
+_MOST_BYTES = 16 << 20
+"""Of all users' lists together, so that nobody's lists take long to read."""
+_LONGEST = 1000
 
 
 class ContainerNames:
@@ -58,6 +68,13 @@ class ContainerNames:
         In Kubernetes that is ``namespace/pod/container``, and ``namespace/pod`` for the container
         that holds a pod together.
         """
+        found = self._find(full_id, runtime)
+        if found is None or len(found) > _LONGEST:
+            return None
+        # JSON may hold half of a surrogate pair, which no UTF-8 can.
+        return found.encode("utf-8", "backslashreplace").decode()
+
+    def _find(self, full_id: str, runtime: str | None) -> str | None:
         if runtime in ("lxc", "systemd-nspawn"):
             return full_id
         if runtime == "docker":
@@ -81,28 +98,58 @@ class ContainerNames:
 
     def _load(self, pattern: str) -> Iterator[Any]:
         try:
-            for path in sorted(self._root.glob(pattern)):
-                try:
-                    yield json.loads(path.read_bytes())
-                except (OSError, ValueError):
-                    continue
+            paths = sorted(islice(self._root.glob(pattern), _MOST_FILES))
         except OSError:
             return
+        for path in paths:
+            try:
+                value = _parsed(read_system_file(path))
+            except OSError:
+                continue
+            yield value
 
     def _podman_name(self, full_id: str) -> str | None:
         if full_id not in self._podman and time.monotonic() - self._podman_read > _AGAIN_S:
+            self._podman = self._of_users()
             for pattern in _PODMAN:
                 for entries in self._load(pattern):
                     self._podman |= _podman_names(entries)
             self._podman_read = time.monotonic()
         return self._podman.get(full_id)
 
+    def _of_users(self) -> dict[str, str]:
+        """Return what users' lists say; nothing of a container that two of them name otherwise."""
+        names: dict[str, str] = {}
+        disputed: set[str] = set()
+        left = _MOST_BYTES
+        for place, inner in _PODMAN_OF_USERS:
+            for content in read_of_users(self._root / place, inner):
+                left -= len(content)
+                if left < 0:
+                    break
+                for key, name in _podman_names(_parsed(content)).items():
+                    if names.setdefault(key, name) != name:
+                        disputed.add(key)
+        return {key: name for key, name in names.items() if key not in disputed}
+
+
+def _parsed(content: bytes) -> Any:
+    """Return the JSON value, None for what is none or nested without end."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
 
 def _podman_names(entries: object) -> dict[str, str]:
     names: dict[str, str] = {}
     for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and isinstance(entry.get("names"), list) and entry["names"]:
-            names[str(entry.get("id"))] = str(entry["names"][0])
+        if not isinstance(entry, dict):
+            continue
+        key, called = entry.get("id"), entry.get("names")
+        name = called[0] if isinstance(called, list) and called else None
+        if isinstance(key, str) and isinstance(name, str):
+            names[key] = name
     return names
 
 
