@@ -166,7 +166,8 @@ def enum_name(column: Column, value: int) -> str:
 def rows_to_arrow(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Build the table of a dictionary from plain rows; columns a row lacks are null.
 
-    WALL columns take nanoseconds, the others what their Arrow type takes.
+    WALL columns take nanoseconds, the others what their Arrow type takes; in texts, what UTF-8
+    cannot hold is escaped.
     """
     arrays: list[pa.Array[Any]] = []
     for column in table:
@@ -175,7 +176,22 @@ def rows_to_arrow(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
             raise TypeError(f"{table.name} has a MONO column: its rows come as records")
         target = pa.int64() if column.type is WALL else column.type.arrow
         if pa.types.is_dictionary(target):
-            arrays.append(pa.array(values, pa.string()).dictionary_encode())
+            arrays.append(_texts(values).dictionary_encode())
+        elif pa.types.is_string(target):
+            arrays.append(_texts(values))
         else:
             arrays.append(pa.array(values, target))
     return pa.Table.from_arrays(arrays, schema=table.arrow_schema)
+
+
+def _texts(values: Sequence[Any]) -> pa.Array[Any]:
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:  # a name that is no UTF-8, as Python keeps it
+        return pa.array(
+            [
+                v.encode("utf-8", "backslashreplace").decode() if isinstance(v, str) else v
+                for v in values
+            ],
+            pa.string(),
+        )

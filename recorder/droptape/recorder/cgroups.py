@@ -11,6 +11,7 @@ from typing import NamedTuple
 from droptape.bpf.kernel import cgroup2_mount as find_mount
 
 from .container_names import ContainerNames
+from .readable import readable
 
 _ID = r"(?P<id>[0-9a-f]{64})"
 # Tried in this order on each part of a path, from the leaf up.
@@ -107,7 +108,11 @@ def _parent_runtime(parents: list[str]) -> str | None:
 
 def _unescape(name: str) -> str:
     """Undo systemd's escaping of unit names (systemd.unit(5))."""
-    return re.sub(r"\\x([0-9a-f]{2})", lambda m: chr(int(m[1], 16)), name)
+    return re.sub(r"(?:\\x[0-9a-f]{2})+", lambda m: _bytes(m[0]), name)
+
+
+def _bytes(escaped: str) -> str:
+    return bytes.fromhex(escaped.replace(r"\x", "")).decode("utf-8", "backslashreplace")
 
 
 def cgroup_row(cgroup_id: int, path: str, source: str, names: ContainerNames) -> dict[str, object]:
@@ -178,6 +183,6 @@ def _walk(mount: Path) -> Iterator[tuple[int, str]]:
                     if entry.is_dir(follow_symlinks=False):
                         path = f"{folder}/{entry.name}"
                         pending.append(path)
-                        yield entry.inode(), path
+                        yield entry.inode(), readable(path)
         except OSError:
             continue

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from droptape.bpf.client import Loaded
 from droptape.format.decode import Records
@@ -71,7 +74,7 @@ class Explainer:
         if modules != self._modules:
             # A module that came after the start has code that no symbol of the start covers.
             self._modules = modules
-            self._store.write_dictionary(SYMBOLS.name, Symbols.load().table(only_modules=True))
+            self._save(SYMBOLS.name, Symbols.load().table(only_modules=True))
         spaces = self._take("netns")
         if spaces:
             self._rows[NETNS_NAMES.name] += self._netns.rows(spaces)
@@ -87,7 +90,17 @@ class Explainer:
             return
         for name, rows in self._rows.items():
             if rows:
-                self._store.write_dictionary(name, rows)
+                self._save(name, rows)
                 self._rows[name] = []
         self._written = time.monotonic()
         self._wait = min(self._wait * 2, _LONGEST_WAIT_S)
+
+    def _save(self, table: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> None:
+        """Write `rows`, or note why they are missing: names are no reason to stop recording."""
+        try:
+            self._store.write_dictionary(table, rows)
+        except Exception as exc:  # noqa: BLE001 - whatever a stranger's name leads to
+            with self._store.update() as manifest:
+                note = f"{len(rows)} rows of {table} were not written: {exc!r}"
+                if note not in manifest.notes:
+                    manifest.notes.append(note)

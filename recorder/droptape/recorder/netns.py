@@ -8,6 +8,7 @@ from pathlib import Path
 from .cgroups import identify
 from .container_names import ContainerNames
 from .process_groups import best_path, paths_of
+from .readable import readable
 
 PROC = Path("/proc")
 NAMED = (Path("/run/netns"), Path("/var/run/docker/netns"))
@@ -72,7 +73,7 @@ class NetnsNames:
                 continue
             for entry in entries:
                 try:
-                    names[entry.stat().st_ino] = entry.name
+                    names[entry.stat().st_ino] = readable(entry.name)
                 except OSError:
                     continue
         host = self._host()

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from .process_groups import best_path, paths_of
+from .readable import readable
 
 PROC = Path("/proc")
 
@@ -55,7 +56,7 @@ def _uid(folder: Path) -> int | None:
 
 def _exe(folder: Path) -> str | None:
     try:
-        return os.fsencode((folder / "exe").readlink()).decode("utf-8", "backslashreplace")
+        return readable((folder / "exe").readlink())
     except OSError:
         return None
 

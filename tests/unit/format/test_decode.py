@@ -130,6 +130,8 @@ def test_rows_of_a_dictionary() -> None:
         {"ts_ns": 12, "netns": None, "name": "a", "value": "1"},
         {"ts_ns": None, "netns": 5, "name": None, "value": None},
     ]
+    odd = rows_to_arrow(SYSCTLS, [{"name": "a\udcffb", "value": None}, {"name": "é"}])
+    assert odd["name"].to_pylist() == [r"a\udcffb", "é"]
     with pytest.raises(TypeError, match="MONO"):
         rows_to_arrow(TOTALS, [{}])
     with pytest.raises(pa.ArrowInvalid):

@@ -140,6 +140,7 @@ def test_the_symbols_of_this_kernel() -> None:
         ("/user.slice/user-1000.slice/user@1000.service/app.slice/app-foo.service",
          ("app-foo.service", "systemd")),
         (r"/system.slice/my\x2dapp.service", ("my-app.service", "systemd")),
+        (r"/system.slice/caf\xc3\xa9\xff.service", (r"café\xff.service", "systemd")),
         ("/init.scope", ("init.scope", "systemd")),
         ("/", (None, None)),
         ("/system.slice", (None, None)),
@@ -175,6 +176,19 @@ def test_groups_are_found_by_inode_also_new_ones(tmp_path: Path) -> None:
     assert groups.path(tmp_path.stat().st_ino) == "/"
     rows_to_arrow(CGROUPS, groups.rows([inode])).validate(full=True)
     assert Cgroups(tmp_path / "none").rows([1]) == []
+
+
+def test_names_that_are_no_utf8_are_escaped(tmp_path: Path) -> None:
+    for folder in b"groups/caf\xe9/inner", b"netns":
+        (tmp_path / os.fsdecode(folder)).mkdir(parents=True)
+    inner = tmp_path / os.fsdecode(b"groups/caf\xe9/inner")
+    rows = Cgroups(tmp_path / "groups").rows([inner.stat().st_ino])
+    assert [row["path"] for row in rows] == [r"/caf\xe9/inner"]
+    rows_to_arrow(CGROUPS, rows).validate(full=True)
+    space = tmp_path / os.fsdecode(b"netns/ns\xff")
+    space.touch()
+    (row,) = NetnsNames(tmp_path, (tmp_path / "netns",)).rows([space.stat().st_ino])
+    assert row["name"] == r"ns\xff"
 
 
 def test_namespaces_have_names_and_processes(tmp_path: Path) -> None:
