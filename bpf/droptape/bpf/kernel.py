@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Collection
@@ -25,17 +26,29 @@ def possible_cpus() -> int:
 
 
 def cgroup2_mount(mountinfo: Path = _MOUNTINFO) -> Path | None:
-    """Return where cgroup version 2 is mounted, None where it is not (proc_pid_mountinfo(5))."""
+    """Return where cgroup version 2 is mounted and not hidden by another mount, None if nowhere."""
     try:
-        lines = mountinfo.read_text().splitlines()
+        lines = mountinfo.read_bytes().split(b"\n")
     except OSError:
         return None
     for line in lines:
-        before, _, after = line.partition(" - ")
-        if after.split(" ", 1)[0] == "cgroup2":
-            place = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), before.split()[4])
-            return Path(place)
+        # 41 31 0:38 / /sys/fs/cgroup rw … - cgroup2 cgroup2 rw (proc_pid_mountinfo(5))
+        before, _, after = line.partition(b" - ")
+        if after.startswith(b"cgroup2 "):
+            device, _, escaped = before.split(b" ")[2:5]
+            place = re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), escaped)
+            if _device(place) == device:
+                return Path(os.fsdecode(place))
     return None
+
+
+def _device(place: bytes) -> bytes | None:
+    """Return which file system is seen at `place`, as mountinfo writes it."""
+    try:
+        device = os.stat(place).st_dev  # noqa: PTH116 (bytes)
+    except OSError:
+        return None
+    return f"{os.major(device)}:{os.minor(device)}".encode()
 
 
 class Symbols:

@@ -144,7 +144,7 @@ class Module:
         if isinstance(program, CgroupSocket):
             mount = kernel.cgroup2_mount()
             if mount is None:
-                raise OSError(0, "cgroup version 2 is not mounted")
+                raise OSError(0, "cgroup version 2 is not mounted, or another mount hides it")
             return [syscall.link_socket_creation(fd, str(mount))]
         tracepoint = program.tracepoint if isinstance(program, RawTracepoint) else ""
         return [syscall.open_raw_tracepoint(fd, tracepoint)]

@@ -12,6 +12,7 @@ from pathlib import Path
 from droptape.format.manifest import Clock, Host
 
 from .options import UsageError
+from .readable import readable
 
 _TOLERANCE_NS = 200_000
 _TIME_NAMESPACE = Path("/proc/self/timens_offsets")
@@ -20,7 +21,7 @@ _TIME_NAMESPACE = Path("/proc/self/timens_offsets")
 def check_clock(offsets: Path = _TIME_NAMESPACE) -> None:
     """Raise UsageError in a time namespace: the kernel's times are not those seen there."""
     try:
-        lines = offsets.read_text().splitlines()
+        lines = offsets.read_text("utf-8", "surrogateescape").split("\n")
     except OSError:
         return  # since Linux 5.6
     if any(int(part) for line in lines for part in line.split()[1:]):
@@ -37,7 +38,7 @@ def host() -> Host:
     """
     uname = os.uname()
     return Host(
-        name=uname.nodename,
+        name=readable(uname.nodename),
         boot_id=_read("/proc/sys/kernel/random/boot_id"),
         kernel=uname.release,
         architecture=uname.machine,
@@ -81,13 +82,13 @@ class SteadyOffset:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text().strip()
+        return Path(path).read_text("utf-8", "backslashreplace").strip()
     except OSError:
         return ""
 
 
 def _os_name() -> str:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         return platform.freedesktop_os_release().get("PRETTY_NAME", "")
     return ""
 

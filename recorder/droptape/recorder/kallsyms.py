@@ -142,11 +142,11 @@ class Symbols:
 def loaded_modules(path: Path = MODULES) -> str:
     """Return what changes when a module is loaded or unloaded; "" on a kernel without modules."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text("utf-8", "surrogateescape").split("\n")
     except OSError:
         return ""
     # Name and address; what lies between are counts of users, which change all the time.
-    return "\n".join(f"{line.split()[0]} {line.split()[5]}" for line in lines)
+    return "\n".join(f"{line.split()[0]} {line.split()[5]}" for line in lines if line)
 
 
 def _parts(path: Path) -> Iterator[bytes]:

@@ -25,7 +25,7 @@ def give_back() -> None:
     if hasattr(_libc, "malloc_trim"):  # malloc_trim(3), glibc only
         _libc.malloc_trim(0)
     try:
-        maps = _SMAPS.read_text()
+        maps = _SMAPS.read_text("utf-8", "surrogateescape")
     except OSError:
         return
     for start, end in code(maps):
@@ -42,7 +42,7 @@ def code(smaps: str) -> Iterator[tuple[int, int]]:
     """
     libraries = set(_CODE.findall(smaps))
     found: tuple[int, int] | None = None
-    for line in smaps.splitlines():
+    for line in smaps.split("\n"):
         if head := _HEAD.match(line):
             found = (int(head[1], 16), int(head[2], 16)) if head[3] in libraries else None
         elif "-" in line.split(" ", 1)[0]:

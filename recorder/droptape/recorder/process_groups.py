@@ -30,7 +30,7 @@ _MOST = 4096
 def paths_of(pid: int, proc: Path = PROC) -> dict[str, str]:
     """Return the paths of a process by hierarchy, version 2 as ""; empty when it is gone."""
     try:
-        lines = (proc / str(pid) / "cgroup").read_text("utf-8", "backslashreplace").splitlines()
+        lines = (proc / str(pid) / "cgroup").read_text("utf-8", "backslashreplace").split("\n")
     except OSError:
         return {}
     fields = (line.split(":", 2) for line in lines)
@@ -52,10 +52,19 @@ def best_path(paths: dict[str, str]) -> str | None:
 def has_version_1(mountinfo: Path | None = None) -> bool:
     """Say whether any hierarchy of version 1 is mounted (proc_pid_mountinfo(5))."""
     try:
-        text = (mountinfo or PROC / "self/mountinfo").read_text()
+        lines = (mountinfo or PROC / "self/mountinfo").read_bytes().split(b"\n")
     except OSError:
         return False
-    return any(line.partition(" - ")[2].startswith("cgroup ") for line in text.splitlines())
+    return any(line.partition(b" - ")[2].startswith(b"cgroup ") for line in lines)
+
+
+def _root_id() -> int:
+    """Return the id of the root group of version 2; 0 without."""
+    mount = cgroup2_mount()
+    try:
+        return mount.stat().st_ino if mount is not None else 0
+    except OSError:
+        return 0
 
 
 class ProcessGroups:
@@ -74,8 +83,7 @@ class ProcessGroups:
         self._needed = has_version_1() if needed is None else needed
         self._by_pid: dict[int, tuple[float, int]] = {}
         self._paths: dict[int, str] = {}
-        mount = cgroup2_mount()
-        self._untold = [0, mount.stat().st_ino if mount is not None else 0]
+        self._untold = [0, _root_id()]
 
     def fill(self, records: Records) -> None:
         """Give events whose socket tells no group that of their owner.

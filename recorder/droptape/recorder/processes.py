@@ -48,7 +48,8 @@ def _started_ns(ticks: int) -> int:
 def _uid(folder: Path) -> int | None:
     """Return the effective user id."""
     try:
-        lines = (folder / "status").read_text("utf-8", "backslashreplace").splitlines()
+        # A process may call itself "\vUid: 0", and splitlines() would take that for a line.
+        lines = (folder / "status").read_text("utf-8", "backslashreplace").split("\n")
     except OSError:
         return None
     return next((int(line.split()[2]) for line in lines if line.startswith("Uid:")), None)

@@ -12,11 +12,13 @@ import pytest
 from droptape.bpf.kernel import cgroup2_mount as find_mount
 from droptape.format.decode import rows_to_arrow
 from droptape.format.tables import CGROUPS, NETNS_NAMES, PROCESSES, SYSCTLS
+from droptape.recorder import process_groups
 from droptape.recorder.cgroups import Cgroups, container_of
 from droptape.recorder.host import SteadyOffset, check_clock, clock_pair, host
 from droptape.recorder.kallsyms import Symbols, SymbolsError
 from droptape.recorder.netns import NetnsNames, own_netns
 from droptape.recorder.options import UsageError
+from droptape.recorder.process_groups import ProcessGroups, has_version_1
 from droptape.recorder.processes import process_row
 from droptape.recorder.sysctls import read_sysctls
 
@@ -152,16 +154,31 @@ def test_container_of(path: str, expected: tuple[str | None, str | None]) -> Non
 
 
 def test_the_cgroup2_mount_is_found(tmp_path: Path) -> None:
-    mountinfo = tmp_path / "mountinfo"
-    mountinfo.write_text(
-        "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n"
-        "40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n"
-        "41 31 0:38 / /sys/fs/a\\040b rw,relatime shared:4 - cgroup2 cgroup2 rw\n"
+    mountinfo, place = tmp_path / "mountinfo", tmp_path / os.fsdecode(b"a b\xff")
+    place.mkdir()
+    device = place.stat().st_dev
+    seen = f"{os.major(device)}:{os.minor(device)}"
+    escaped = os.fsencode(place).replace(b" ", b"\\040")
+    others = (
+        b"31 23 0:28 / /tmp/caf\xe9\v\xe2\x80\xa8 rw,relatime - tmpfs tmpfs rw,mode=755\n"
+        b"40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n"
+        b"41 31 0:38 / /no/such/folder rw,relatime shared:4 - cgroup2 cgroup2 rw\n"
+        b"42 31 9999:1 / %b rw,relatime shared:4 - cgroup2 cgroup2 rw\n" % escaped
     )
-    assert find_mount(mountinfo) == Path("/sys/fs/a b")
-    mountinfo.write_text("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n")
+    line = b"43 31 %b / %b rw,relatime shared:4 - cgroup2 cgroup2 rw\n" % (seen.encode(), escaped)
+    mountinfo.write_bytes(others + line)
+    assert find_mount(mountinfo) == place
+    assert has_version_1(mountinfo)
+    mountinfo.write_bytes(others)
     assert find_mount(mountinfo) is None
     assert find_mount(tmp_path / "none") is None
+
+
+def test_a_hidden_mount_of_control_groups_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_groups, "cgroup2_mount", lambda: tmp_path / "gone")
+    assert ProcessGroups().rows([1]) == []
 
 
 def test_groups_are_found_by_inode_also_new_ones(tmp_path: Path) -> None:
@@ -227,6 +244,16 @@ def test_a_process_is_described_without_its_arguments() -> None:
     assert "secret" not in repr(row)
     assert process_row(p.pid) is None
     rows_to_arrow(PROCESSES, [row]).validate(full=True)
+
+
+def test_a_process_cannot_call_itself_another_users(tmp_path: Path) -> None:
+    folder = tmp_path / "42"
+    folder.mkdir()
+    (folder / "stat").write_text("42 (x) S 7 " + "0 " * 17 + "100 " + "0 " * 30)
+    (folder / "status").write_bytes(b"Name:\t\vUid: 0 0 0\nUid:\t7\t8\t9\t10\n")
+    row = process_row(42, tmp_path)
+    assert row is not None
+    assert row["uid"] == 8
 
 
 def test_a_name_with_brackets_and_what_cannot_be_read(tmp_path: Path) -> None:
