@@ -60,3 +60,14 @@ def test_control_groups_that_another_mount_hides(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "rec/recording.json").read_text())
     assert manifest["state"] == "complete"
     assert any("another mount hides it" in probe["note"] for probe in manifest["probes"])
+
+
+def test_in_another_pid_namespace_owners_are_not_looked_up(tmp_path: Path) -> None:
+    record = [RECORD, "-o", str(tmp_path / "rec"), "--", sys.executable, "-c", LISTEN]
+    command = ["unshare", "--pid", "--fork", "--mount-proc", *record]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "rec/recording.json").read_text())
+    assert [note for note in manifest["notes"] if "initial pid namespace" in note]
+    assert not (tmp_path / "rec/processes").exists()
+    assert set(dictionary(tmp_path / "rec", "netns", "pid")) == {None}

@@ -17,6 +17,7 @@ from droptape.format.tables import CGROUPS, NETNS_NAMES, PROCESSES, REASONS, SYM
 from .cgroups import Cgroups
 from .kallsyms import Symbols, loaded_modules
 from .netns import NetnsNames
+from .pid_namespace import NOTE, is_initial
 from .process_groups import ProcessGroups
 from .processes import process_row
 from .store import Store
@@ -35,13 +36,16 @@ class Explainer:
         self._store = store
         self._groups = groups or ProcessGroups()
         self._cgroups = Cgroups()
-        self._netns = NetnsNames()
+        self._own_pids = is_initial()
+        self._netns = NetnsNames(tell_pids=self._own_pids)
         self._known: dict[str, set[int]] = {"owner_pid": set(), "cgroup_id": set(), "netns": set()}
         self._new: dict[str, set[int]] = {"owner_pid": set(), "cgroup_id": set(), "netns": set()}
         self._rows: dict[str, list[dict[str, object]]] = {
             table.name: [] for table in (PROCESSES, CGROUPS, NETNS_NAMES)
         }
         self._modules = loaded_modules()
+        if not self._own_pids:
+            self._note(NOTE)
         self._wait = _FIRST_WAIT_S
         self._written = 0.0
 
@@ -64,7 +68,7 @@ class Explainer:
     def look_up(self) -> None:
         """Find out about the new numbers, while they still mean something."""
         for pid in self._take("owner_pid"):
-            row = process_row(pid)
+            row = process_row(pid) if self._own_pids else None
             if row is not None:
                 self._rows[PROCESSES.name].append(row)
         cgroups = self._take("cgroup_id")
@@ -100,7 +104,9 @@ class Explainer:
         try:
             self._store.write_dictionary(table, rows)
         except Exception as exc:  # noqa: BLE001 - whatever a stranger's name leads to
-            with self._store.update() as manifest:
-                note = f"{len(rows)} rows of {table} were not written: {exc!r}"
-                if note not in manifest.notes:
-                    manifest.notes.append(note)
+            self._note(f"{len(rows)} rows of {table} were not written: {exc!r}")
+
+    def _note(self, text: str) -> None:
+        with self._store.update() as manifest:
+            if text not in manifest.notes:
+                manifest.notes.append(text)

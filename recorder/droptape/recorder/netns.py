@@ -7,15 +7,12 @@ from pathlib import Path
 
 from .cgroups import identify
 from .container_names import ContainerNames
+from .pid_namespace import INITIAL
 from .process_groups import best_path, paths_of
 from .readable import readable
 
 PROC = Path("/proc")
 NAMED = (Path("/run/netns"), Path("/var/run/docker/netns"))
-
-# The initial pid namespace has a fixed number, the initial network namespace not before Linux 6.18;
-# but the first processes of the one are in the other: kthreadd (2) always, init (1) as a rule.
-_PROC_PID_INIT_INO = 0xEFFFFFFC  # include/linux/proc_ns.h
 
 
 def own_netns() -> int:
@@ -37,7 +34,11 @@ class NetnsNames:
         proc: Path = PROC,
         named: tuple[Path, ...] = NAMED,
         containers: ContainerNames | None = None,
+        *,
+        tell_pids: bool = True,
     ) -> None:
+        """Read from `proc` and `named`; without `tell_pids` process ids are left out."""
+        self._tell_pids = tell_pids
         self._proc = proc
         self._named = named
         self._containers = containers if containers is not None else ContainerNames()
@@ -51,7 +52,7 @@ class NetnsNames:
             {
                 "inum": inum,
                 "name": names.get(inum) or self._container(pids.get(inum)),
-                "pid": pids.get(inum),
+                "pid": pids.get(inum) if self._tell_pids else None,
             }
             for inum in sorted(wanted)
         ]
@@ -86,10 +87,13 @@ class NetnsNames:
 
         There process 1 is the container's, and naming its namespace `host` would be wrong.
         """
+        # The initial pid namespace has a fixed number, the initial network namespace not before
+        # Linux 6.18; but the first processes of the one are in the other: kthreadd (2) always,
+        # init (1) as a rule.
         for pid in ("2", "1"):
             spaces = self._proc / pid / "ns"
             try:
-                if (spaces / "pid").stat().st_ino == _PROC_PID_INIT_INO:
+                if (spaces / "pid").stat().st_ino == INITIAL:
                     return (spaces / "net").stat().st_ino
             except OSError:
                 continue

@@ -20,6 +20,7 @@ from droptape.format.decode import Records
 
 from .cgroups import cgroup_row, identify
 from .container_names import ContainerNames
+from .pid_namespace import is_initial
 
 PROC = Path("/proc")
 _KEEP_S = 5.0
@@ -80,7 +81,7 @@ class ProcessGroups:
         """Read from `proc`; `needed` says whether this host has version 1 (None: find out)."""
         self._proc = proc
         self._names = names if names is not None else ContainerNames()
-        self._needed = has_version_1() if needed is None else needed
+        self._needed = is_initial() and has_version_1() if needed is None else needed
         self._by_pid: dict[int, tuple[float, int]] = {}
         self._paths: dict[int, str] = {}
         self._untold = [0, _root_id()]
