@@ -11,6 +11,7 @@ import pyarrow as pa
 from droptape.format.tables import TABLES
 from droptape.format.types import Join
 
+from .dated import SINCE, Dated, changes
 from .engine import literal, name
 from .shape import sql_type
 from .source import Source
@@ -75,11 +76,21 @@ class Dictionary:
 
     @classmethod
     def read(
-        cls, connection: duckdb.DuckDBPyConnection, schema: str, source: Source, join: Join
-    ) -> Dictionary:
-        """Read the dictionary that `join` names."""
+        cls,
+        connection: duckdb.DuckDBPyConnection,
+        schema: str,
+        source: Source,
+        join: Join,
+        *,
+        timed: bool,
+    ) -> Dictionary | Dated:
+        """Read the dictionary that `join` names, for rows that have a time or not."""
         fields = tuple(f for f in dictionary_schema(source, join) if f.name != join.key)
         table = f"{schema}.d_{join.dictionary}"
+        if any(f.name == SINCE for f in fields):
+            fields = tuple(f for f in fields if f.name != SINCE)
+            if changes(connection, table, join.key, fields):
+                return Dated.read(connection, table, join.key, fields, _SMALL, timed)
         found = connection.sql(_grouped(table, join.key, fields)).limit(_SMALL + 1).fetchall()
         small = len(found) <= _SMALL
         rows = tuple(row for row in found if row[0] is not None) if small else ()
@@ -95,8 +106,11 @@ class Dictionary:
     def lookup(self, column: str, field: str) -> str:
         """Return the value of `field` for the stored `column`; null where it has none.
 
-        A map for each field, because DuckDB takes one with structs apart for every row.
+        Of a small one they are constants: a map for each field, because DuckDB takes one with
+        structs apart for every row.
         """
+        if not self.small:
+            return f"d_{column}.{name(field)}"
         position = next(i for i, f in enumerate(self.fields, start=1) if f.name == field)
         kind = sql_type(self.fields[position - 1])
         if not self.rows:

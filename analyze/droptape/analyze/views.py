@@ -18,6 +18,7 @@ from droptape.format.schema import Column, Table
 from droptape.format.tables import TABLES
 from droptape.format.types import ADDRESS, KSYM, ViewColumn
 
+from .dated import Dated
 from .dictionary import LOCATIONS, Dictionary, dictionary_schema, missing_columns
 from .engine import literal, name, sql_list
 from .shape import empty, null
@@ -143,8 +144,9 @@ def _select(
     The view's columns are made directly from ``read_parquet``: with a subquery between, DuckDB
     would not prune row groups by ``ts``.
     """
+    timed = "ts_ns" in table.arrow_schema.names
     dictionaries = {
-        column.name: Dictionary.read(connection, schema, source, column.type.join)
+        column.name: Dictionary.read(connection, schema, source, column.type.join, timed=timed)
         for column in table
         if column.type.join is not None
     }
@@ -153,7 +155,7 @@ def _select(
         only_ip = source.tables[table.name].only_ip
         sql = _address(table, column, raw, only_ip) if column.type is ADDRESS else view.sql
         dictionary = dictionaries.get(column.name)
-        if dictionary is not None and dictionary.small:
+        if dictionary is not None:
             sql = _looked_up(sql, column.name, dictionary)
         columns.append(f"{sql} AS {name(view.name)}")
     columns.append(f"{literal(source.name)} AS recording")
@@ -166,8 +168,8 @@ def _select(
     )
 
 
-def _looked_up(sql: str, column: str, dictionary: Dictionary) -> str:
-    """Replace what `sql` takes from the joined dictionary of `column` by constants."""
+def _looked_up(sql: str, column: str, dictionary: Dictionary | Dated) -> str:
+    """Replace what `sql` takes from the dictionary of `column` by how that is looked up."""
     return re.sub(
         rf'\bd_{re.escape(column)}\."?(\w+)"?',
         lambda found: dictionary.lookup(column, found[1]),

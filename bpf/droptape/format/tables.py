@@ -110,7 +110,9 @@ LISTENERS = Table(
 
 PROCESSES = Table(
     "processes",
-    "Processes that own a recorded socket or were seen as a command's parent.",
+    "Processes that own a recorded socket or were seen as a command's parent. An id has several "
+    "rows when it was given to another process or its process ran another program: `started` and "
+    "`seen` tell them apart.",
     (
         Column("pid", U32, "process id in the initial namespace"),
         Column("started", WALL, "when the process started"),
@@ -156,7 +158,8 @@ CGROUPS = Table(
 
 NETNS_NAMES = Table(
     "netns",
-    "Network namespaces.",
+    "Network namespaces. The kernel gives the number of one that is gone to another: then a number "
+    "has several rows, and each holds until the next one begins.",
     (
         Column("inum", I64, "inode number"),
         Column(
@@ -166,6 +169,7 @@ NETNS_NAMES = Table(
             "container's or unit's that has a process in it",
         ),
         Column("pid", U32, "a process in it when it was read"),
+        Column("since", WALL, "from when on the number means this; null: from the start"),
     ),
     role="dictionary",
 )

@@ -151,8 +151,7 @@ class Cgroups:
     def path(self, cgroup_id: int) -> str | None:
         """Return the path below the mount, ``/`` for the root; None when the group is gone."""
         if cgroup_id not in self._paths and self._mount is not None:
-            for inode, path in _walk(self._mount):
-                self._paths[inode] = path
+            self._paths = dict(_walk(self._mount))
         return self._paths.get(cgroup_id)
 
     def rows(self, ids: Iterable[int]) -> list[dict[str, object]]:
@@ -160,7 +159,7 @@ class Cgroups:
         wanted = list(ids)
         rows: list[dict[str, object]] = []
         if any(i not in self._paths for i in wanted) and self._mount is not None:
-            self._paths.update(_walk(self._mount))
+            self._paths = dict(_walk(self._mount))  # without those that are gone
         for cgroup_id in wanted:
             path = self._paths.get(cgroup_id)
             if path is not None:

@@ -7,22 +7,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from droptape.bpf.client import Loaded
 from droptape.format.decode import Records
 from droptape.format.schema import Table
-from droptape.format.tables import CGROUPS, NETNS_NAMES, PROCESSES, REASONS, SYMBOLS
+from droptape.format.tables import CGROUPS, COUNTERS, NETNS_NAMES, PROCESSES, REASONS, SYMBOLS
 
 from .cgroups import Cgroups
 from .kallsyms import Symbols, loaded_modules
+from .lives import NamespaceLives, ProcessLives
 from .netns import NetnsNames
 from .pid_namespace import NOTE, is_initial
 from .process_groups import ProcessGroups
 from .processes import process_row
+from .seen import Seen
 from .store import Store
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 600.0
+_KEEP_S = {"owner_pid": 60.0, "cgroup_id": float("inf"), "netns": 60.0}
+"""When the numbers of a column are looked up again: no two control groups have the same one."""
+_LIFE = b"netns.life"
+_MOST_LIVES = 1 << 16
 
 
 class Explainer:
@@ -38,7 +45,10 @@ class Explainer:
         self._cgroups = Cgroups()
         self._own_pids = is_initial()
         self._netns = NetnsNames(tell_pids=self._own_pids)
-        self._known: dict[str, set[int]] = {"owner_pid": set(), "cgroup_id": set(), "netns": set()}
+        self._seen = {name: Seen(keep_s) for name, keep_s in _KEEP_S.items()}
+        self._processes = ProcessLives()
+        self._spaces = NamespaceLives()
+        self._lives: dict[int, int] = {}
         self._new: dict[str, set[int]] = {"owner_pid": set(), "cgroup_id": set(), "netns": set()}
         self._rows: dict[str, list[dict[str, object]]] = {
             table.name: [] for table in (PROCESSES, CGROUPS, NETNS_NAMES)
@@ -55,22 +65,35 @@ class Explainer:
         self._store.write_dictionary(REASONS.name, [reason._asdict() for reason in loaded.reasons])
 
     def watch(self, table: Table, records: Records, wall_offset_ns: int) -> None:
-        """Remember the numbers of a batch that were not seen before."""
-        for name, known in self._known.items():
+        """Remember the numbers of a batch that were not seen lately."""
+        if table.name == COUNTERS.name:
+            self._watch_lives(records)
+        for name, seen in self._seen.items():
             if name not in table.dtype.fields:  # type: ignore[operator]
                 continue
             # Hashing beats sorting here: a batch has few distinct values.
-            new = set(np.unique(records[name]).tolist()) - known - {0}
-            if new:
-                known |= new
-                self._new[name] |= new
+            keys = _processes(records) if name == "owner_pid" else records[name]
+            new = seen.new(set(np.unique(keys).tolist()))
+            if new and name == "owner_pid":
+                new = set(records[name][np.isin(keys, np.array(list(new), "u8"))].tolist())
+            self._new[name] |= new - {0}
+
+    def _watch_lives(self, records: Records) -> None:
+        """Look a namespace up again when the counters are those of another with its number."""
+        rows = records[records["name"] == _LIFE]
+        if len(self._lives) > _MOST_LIVES:
+            self._lives.clear()
+        for inum, life in zip(rows["netns"].tolist(), rows["value"].tolist(), strict=True):
+            if self._lives.setdefault(inum, life) != life:
+                self._lives[inum] = life
+                self._seen["netns"].forget(inum)
 
     def look_up(self) -> None:
         """Find out about the new numbers, while they still mean something."""
         for pid in self._take("owner_pid"):
             row = process_row(pid) if self._own_pids else None
             if row is not None:
-                self._rows[PROCESSES.name].append(row)
+                self._rows[PROCESSES.name] += self._processes.news(row)
         cgroups = self._take("cgroup_id")
         if cgroups:
             self._rows[CGROUPS.name] += self._cgroups.rows(cgroups) + self._groups.rows(cgroups)
@@ -79,9 +102,9 @@ class Explainer:
             # A module that came after the start has code that no symbol of the start covers.
             self._modules = modules
             self._save(SYMBOLS.name, Symbols.load().table(only_modules=True))
-        spaces = self._take("netns")
-        if spaces:
-            self._rows[NETNS_NAMES.name] += self._netns.rows(spaces)
+        spaces = self._take("netns") | self._netns.renamed(self._spaces.names)
+        for row in self._netns.rows(spaces) if spaces else ():
+            self._rows[NETNS_NAMES.name] += self._spaces.news(row)
 
     def _take(self, name: str) -> set[int]:
         new, self._new[name] = self._new[name], set()
@@ -110,3 +133,12 @@ class Explainer:
         with self._store.update() as manifest:
             if text not in manifest.notes:
                 manifest.notes.append(text)
+
+
+def _processes(records: Records) -> npt.NDArray[np.uint64]:
+    """Return a number for each record's owner, another one when its process has another name."""
+    comm = np.ascontiguousarray(records["owner_comm"]).view("u8").reshape(-1, 2)
+    keys: npt.NDArray[np.uint64] = records["owner_pid"].astype("u8")
+    for part in comm.T:
+        keys = (keys ^ part) * np.uint64(0x9E3779B97F4A7C15)
+    return keys

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .cgroups import identify
@@ -39,23 +40,43 @@ class NetnsNames:
     ) -> None:
         """Read from `proc` and `named`; without `tell_pids` process ids are left out."""
         self._tell_pids = tell_pids
+        self._began_ns = time.time_ns()
+        self._changed: dict[Path, int] = {}
         self._proc = proc
         self._named = named
         self._containers = containers if containers is not None else ContainerNames()
 
     def rows(self, inums: Iterable[int]) -> list[dict[str, object]]:
-        """Return a row of the netns table for each of `inums`; name and pid null if unknown."""
+        """Return a row of the netns table for each of `inums`; name and pid null if unknown.
+
+        `since` is null for what had its name before this object was made, or has it from a process.
+        """
         wanted = set(inums)
         names = self._names()
         pids = self._processes(wanted)
         return [
             {
                 "inum": inum,
-                "name": names.get(inum) or self._container(pids.get(inum)),
+                "name": names[inum][0] if inum in names else self._container(pids.get(inum)),
                 "pid": pids.get(inum) if self._tell_pids else None,
+                "since": names[inum][1] if inum in names else None,
             }
             for inum in sorted(wanted)
         ]
+
+    def renamed(self, known: Mapping[int, object]) -> set[int]:
+        """Return those of the `known` that have another name now; cheap when none can have."""
+        changed: dict[Path, int] = {}
+        for folder in self._named:
+            try:
+                changed[folder] = folder.stat().st_mtime_ns
+            except OSError:
+                continue
+        if changed == self._changed:
+            return set()
+        self._changed = changed
+        names = self._names()
+        return {n for n, (name, _) in names.items() if n in known and known[n] != name}
 
     def _container(self, pid: int | None) -> str | None:
         """Return the name, else the id, of the container or unit that a process is in."""
@@ -65,8 +86,9 @@ class NetnsNames:
         identity = identify(path)
         return self._containers.name(identity.full_id, identity.runtime) or identity.container
 
-    def _names(self) -> dict[int, str]:
-        names: dict[int, str] = {}
+    def _names(self) -> dict[int, tuple[str, int | None]]:
+        """Return names that namespaces are bound to, and since when unless that is long ago."""
+        names: dict[int, tuple[str, int | None]] = {}
         for folder in self._named:
             try:
                 entries = sorted(folder.iterdir())
@@ -74,12 +96,16 @@ class NetnsNames:
                 continue
             for entry in entries:
                 try:
-                    names[entry.stat().st_ino] = readable(entry.name)
+                    found = entry.stat()
                 except OSError:
                     continue
+                # That of the namespace itself: its inode was made when the name was.
+                made = found.st_ctime_ns
+                since = made if self._began_ns < made <= time.time_ns() else None
+                names[found.st_ino] = readable(entry.name), since
         host = self._host()
         if host is not None:
-            names[host] = "host"
+            names[host] = "host", None
         return names
 
     def _host(self) -> int | None:

@@ -115,7 +115,10 @@ class ProcessGroups:
         else:
             digest = hashlib.blake2b(path.encode(), digest_size=7).digest()
             group = -1 - int.from_bytes(digest, "little")
-            self._paths[group] = path
+            self._paths.pop(group, None)
+            self._paths[group] = path  # the last one now
+            if len(self._paths) > _MOST:
+                del self._paths[next(iter(self._paths))]
         self._by_pid[pid] = now, group
         return group
 

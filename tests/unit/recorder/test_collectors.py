@@ -192,6 +192,12 @@ def test_groups_are_found_by_inode_also_new_ones(tmp_path: Path) -> None:
     assert groups.path((tmp_path / "late").stat().st_ino) == "/late"
     assert groups.path(tmp_path.stat().st_ino) == "/"
     rows_to_arrow(CGROUPS, groups.rows([inode])).validate(full=True)
+    (tmp_path / "late").rmdir()
+    (tmp_path / "later").mkdir()
+    groups.rows([1])
+    assert set(groups._paths.values()) == {
+        "/", "/system.slice", "/system.slice/nginx.service", "/later",
+    }  # fmt: skip
     assert Cgroups(tmp_path / "none").rows([1]) == []
 
 
@@ -218,10 +224,25 @@ def test_namespaces_have_names_and_processes(tmp_path: Path) -> None:
     (named / "blue").hardlink_to(tmp_path / "b")
     a, b = (tmp_path / "a").stat().st_ino, (tmp_path / "b").stat().st_ino
     rows = {row["inum"]: row for row in NetnsNames(proc, (named, tmp_path / "no")).rows([a, b, 5])}
-    assert rows[b] == {"inum": b, "name": "blue", "pid": 7}
+    assert rows[b] == {"inum": b, "name": "blue", "pid": 7, "since": None}
     # Process 1 is not in the initial pid namespace here: its network is not the host's.
-    assert rows[a] == {"inum": a, "name": None, "pid": 1}
-    assert rows[5] == {"inum": 5, "name": None, "pid": None}
+    assert rows[a] == {"inum": a, "name": None, "pid": 1, "since": None}
+    assert rows[5] == {"inum": 5, "name": None, "pid": None, "since": None}
+
+
+def test_a_name_that_came_later_says_since_when(tmp_path: Path) -> None:
+    (tmp_path / "early").touch()
+    time.sleep(0.02)  # more than the clock of files takes for a step
+    names = NetnsNames(tmp_path / "proc", (tmp_path,))
+    time.sleep(0.02)
+    (tmp_path / "late").touch()
+    early, late = (tmp_path / "early").stat(), (tmp_path / "late").stat()
+    rows = {row["inum"]: row for row in names.rows([early.st_ino, late.st_ino])}
+    assert rows[early.st_ino]["since"] is None
+    assert rows[late.st_ino]["since"] == late.st_ctime_ns
+    known: dict[int, object] = {early.st_ino: "early", late.st_ino: "another"}
+    assert names.renamed(known) == {late.st_ino}
+    assert names.renamed(known) == set()
 
 
 def test_own_namespace_has_a_process() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,12 @@ import pytest
 
 from droptape.bpf.kinds import all_kinds
 from droptape.format.manifest import Manifest
-from droptape.recorder import explain
+from droptape.format.schema import Table
+from droptape.format.tables import COUNTERS
+from droptape.recorder import explain, lives
 from droptape.recorder.explain import Explainer
+from droptape.recorder.netns import NetnsNames
+from droptape.recorder.seen import Seen
 from unit.recorder.helpers import make_store, read_all
 
 DROPS = all_kinds()["drops"].table
@@ -50,3 +55,83 @@ def test_in_another_pid_namespace_no_process_is_looked_up(
     (note,) = Manifest.read(tmp_path / "rec").notes
     assert "initial pid namespace" in note
     assert not (tmp_path / "rec/processes").exists()
+
+
+def watch(explainer: Explainer, table: Table, **values: object) -> None:
+    """Show the explainer one record."""
+    records = np.zeros(1, table.dtype)
+    for name, value in values.items():
+        records[name] = value
+    explainer.watch(table, records, 0)
+    explainer.look_up()
+
+
+def test_a_number_that_is_given_again_has_a_row_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current: list[dict[str, object]] = []
+    monkeypatch.setattr(NetnsNames, "rows", lambda self, inums: current)
+    store = make_store(tmp_path / "rec")
+    explainer = Explainer(store)
+    named = {"inum": 12, "pid": 7, "since": None}
+    current[:] = [{**named, "name": "blue"}]
+    watch(explainer, DROPS, netns=12)
+    current[:] = [{**named, "name": "red"}]
+    watch(explainer, DROPS, netns=12)
+    life = {"netns": 12, "name": b"netns.life"}
+    watch(explainer, COUNTERS, **life, value=1)
+    before = time.time_ns()
+    watch(explainer, COUNTERS, **life, value=2)
+    current[:] = [{**named, "name": "green", "since": 10**18}]
+    watch(explainer, COUNTERS, **life, value=3)
+    explainer.write(now=True)
+    store.close("test")
+    rows = read_all(tmp_path / "rec", "netns").to_pylist()
+    assert [row["name"] for row in rows] == ["blue", None, "red", "green"]
+    since = [row["since_ns"] for row in rows]
+    assert since[0] is None
+    assert since[1] < before < since[2] < time.time_ns()
+    assert since[3] == 10**18
+
+
+def test_an_id_of_another_process_has_a_row_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current: dict[str, object] = {"pid": 7, "exe": None, "uid": 0}
+    monkeypatch.setattr(explain, "is_initial", lambda: True)
+    monkeypatch.setattr(explain, "process_row", lambda pid: dict(current))
+    store = make_store(tmp_path / "rec")
+    explainer = Explainer(store)
+    for comm, started in ("sh", 0), ("sh", 10**12), ("cat", 10**12), ("cat", 10**12 + 5):
+        current |= {"comm": comm, "started": started}
+        watch(explainer, DROPS, owner_pid=7, owner_comm=comm.encode())
+    explainer.write(now=True)
+    store.close("test")
+    rows = read_all(tmp_path / "rec", "processes").to_pylist()
+    assert [(row["comm"], row["started_ns"]) for row in rows] == [("sh", 0), ("cat", 10**12)]
+
+
+def test_what_is_remembered_is_forgotten_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    seen = Seen(60.0, most=3)
+    assert seen.new({1, 2}) == {1, 2}
+    assert seen.new({2, 3}) == {3}
+    seen.forget(2)
+    assert seen.new({2, 3}) == {2}
+    now = 61.0
+    assert seen.new({1, 4, 5, 6}) == {1, 4, 5, 6}
+    assert seen.new({4}) == {4}
+
+
+def test_the_memory_of_processes_and_namespaces_has_an_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lives, "_MOST", 10)
+    processes, spaces = lives.ProcessLives(), lives.NamespaceLives()
+    for number in range(100):
+        row = {"pid": number, "started": 1, "inum": number, "name": "x", "since": None}
+        assert processes.news(row) == [row]
+        assert spaces.news(row) == [row]
+        assert processes.news(row) == spaces.news(row) == []
+    assert len(spaces.names) <= 10
