@@ -37,7 +37,8 @@ table's declaration as JSON under `droptape.table`, so a file explains itself wi
 Inside a row group rows are sorted so that equal values meet, not by time: use `ORDER BY ts`.
 
 Integers are signed, because not every engine has unsigned ones; an address of 64 bits keeps its
-bits. Null means unknown or not applicable.
+bits. Null means unknown or not applicable. Addresses of packets that
+are not IP are zero bytes here, and null in the views.
 
 `recording.json`, the manifest, says what was recorded, on which host and kernel, from when to when,
 by which probes and why others are missing, which segments there are with rows, time range and

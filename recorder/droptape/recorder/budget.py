@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from droptape.format.layout import sequence_of
 from droptape.format.manifest import Manifest, Segment, sync_folder
 from droptape.format.schema import Table
-from droptape.format.tables import COUNTERS, LISTENERS
+from droptape.format.tables import COUNTERS, LISTENERS, REASONS, SYMBOLS
 
 from .ledger import Ledger
 from .segment import SegmentFile
@@ -25,6 +25,11 @@ from .state import counters_left, listeners_left
 
 _FILLED = 0.9
 """Part of the budget that is used: a segment is on disk twice while it is sealed."""
+_FOR_NAMES = 0.25
+NO_MORE_NAMES = (
+    "names of processes, control groups and namespaces that came later are missing: those before "
+    "take a quarter of the disk budget"
+)
 _LOOK_S = 10.0
 _JOURNALS = "*/*.journal*"
 STATES = {COUNTERS.name: counters_left, LISTENERS.name: listeners_left}
@@ -77,6 +82,22 @@ class Journals:
 def over(ledger: Ledger, journals: Journals, budget: int) -> bool:
     """Say whether something has to go."""
     return ledger.sealed_bytes + journals.bytes() > budget * _FILLED
+
+
+def names_take_too_much(ledger: Ledger, budget: int) -> bool:
+    """Say whether dictionaries, which stay, would leave too little room for what they explain.
+
+    Those of the start do not count: they are as large as the kernel.
+    """
+    with ledger.change(quiet=True) as manifest:
+        grown = sum(
+            s.bytes
+            for s in manifest.segments
+            if s.table in manifest.tables
+            and manifest.tables[s.table].role == "dictionary"
+            and s.table not in (SYMBOLS.name, REASONS.name)
+        )
+    return grown > budget * _FOR_NAMES
 
 
 class TrimJob:

@@ -225,6 +225,9 @@ class Store:
         data = rows if isinstance(rows, pa.Table) else rows_to_arrow(declared, rows)
         if not data.num_rows:
             return
+        if self._budget is not None and budget.names_take_too_much(self._ledger, self._budget):
+            self._ledger.note(budget.NO_MORE_NAMES)
+            return
         target = self._next(table, ".parquet")
         self._sequence[table] = self._sequence.get(table, 0) + 1
         self._unsent.append(DictionaryJob(self._ledger, declared, target, data))

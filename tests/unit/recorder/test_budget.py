@@ -185,3 +185,20 @@ def test_the_budget_has_a_least_size() -> None:
 def test_numbers_of_files() -> None:
     assert sequence_of("drops/000012-20261121T000000Z.parquet") == 12
     assert sequence_of("drops/.000012-20261121T000000Z.parquet") == 0
+
+
+def test_names_leave_room_for_what_they_explain(tmp_path: Path) -> None:
+    folder, budget = tmp_path / "rec", 2 << 20
+    store = make_store(folder, disk_budget=budget)
+    rng = np.random.default_rng(1)
+    for first in range(0, 60_000, 3000):
+        rows = [
+            {"pid": pid, "comm": rng.bytes(8).hex(), "exe": rng.bytes(16).hex()}
+            for pid in range(first, first + 3000)
+        ]
+        store.write_dictionary("processes", rows)
+        settle(store, folder, journals=0)
+    store.close("test")
+    names = sum(s.bytes for s in Manifest.read(folder).segments if s.table == "processes")
+    assert budget / 5 < names < budget / 2
+    assert [n for n in Manifest.read(folder).notes if "take a quarter" in n] != []
