@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 from collections.abc import Iterable, Sequence
@@ -42,6 +43,7 @@ class Module:
 
         Raises:
             LoaderError: the kernel refuses a map.
+            OSError: this process has too many open files.
         """
         # Until 5.11 (97306be45fbe) maps count as locked memory.
         with suppress(ValueError, OSError):
@@ -55,7 +57,10 @@ class Module:
             try:
                 self._maps[name] = syscall.map_create(name, shape)
             except OSError as exc:
-                raise LoaderError(f"the kernel refuses the map {name}: {exc.strerror}") from exc
+                if exc.errno in (errno.EMFILE, errno.ENFILE):
+                    raise  # the loader says what to do
+                why = f"{exc.strerror}{_locked(exc)}"
+                raise LoaderError(f"the kernel refuses the map {name}: {why}") from exc
         self._descriptors = np.array(list(self._maps.values()), "u4")
         self._addresses = np.array(addresses, "u8").view("u4").reshape(-1, 2)
         self.fds: dict[str, int] = {}
@@ -222,6 +227,13 @@ class Module:
             except OSError:
                 continue
         return ""
+
+
+def _locked(exc: OSError) -> str:
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if exc.errno != errno.EPERM or limit == resource.RLIM_INFINITY:
+        return ""
+    return ": raise the limit of locked memory (ulimit -l unlimited, LimitMEMLOCK=infinity)"
 
 
 def _why(exc: OSError) -> str:

@@ -1,0 +1,45 @@
+"""What is said when the kernel gives no map."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from unittest.mock import Mock
+
+import pytest
+
+from droptape.bpf import syscall
+from droptape.bpf.compiled import Compiled
+from droptape.bpf.compiler import LoaderError
+from droptape.bpf.module import Module
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, number: int, limit: int) -> None:
+    """Make a module where the kernel refuses maps."""
+    monkeypatch.setattr(resource, "setrlimit", Mock(side_effect=ValueError))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    refused = OSError(number, os.strerror(number))
+    monkeypatch.setattr(syscall, "map_create", Mock(side_effect=refused))
+    Module(Compiled({"totals": syscall.MapShape(1, 4, 8, 1, 0)}, {}), [], Mock())
+
+
+def test_too_many_open_files_are_for_the_loader_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OSError, match="Too many open files"):
+        refuse(monkeypatch, errno.EMFILE, 65536)
+
+
+@pytest.mark.parametrize(
+    ("number", "limit", "told"),
+    [
+        (errno.EPERM, 65536, True),
+        (errno.EPERM, resource.RLIM_INFINITY, False),
+        (errno.ENOMEM, 65536, False),
+    ],
+)
+def test_locked_memory_is_named_where_it_may_be_the_reason(
+    monkeypatch: pytest.MonkeyPatch, number: int, limit: int, told: bool
+) -> None:
+    with pytest.raises(LoaderError, match="refuses the map totals") as caught:
+        refuse(monkeypatch, number, limit)
+    assert ("locked memory" in str(caught.value)) == told
