@@ -157,7 +157,7 @@ def test_a_setting_that_changes(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_a_mount_with_any_name_ends_no_sampling(tmp_path: Path) -> None:
-    strange = os.fsdecode(b"a\x0bb\x0cc d")
+    strange = os.fsdecode(b"a\x0bb\x0cc \xffd")
     (tmp_path / strange).mkdir()
     script = 'mount -t tmpfs none "$1" && shift && exec "$@"'
     record = [str(PROGRAMS / "droptape-record"), "-o", str(tmp_path / "rec"), "--", "sleep", "2.5"]
