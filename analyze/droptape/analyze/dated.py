@@ -18,7 +18,8 @@ from .shape import sql_type
 SINCE = "since_ns"
 """The column that says from when on a row of a dictionary holds; null from the start."""
 _START = -(2**63)
-_BEFORE = "before"
+# No column of a recording can be called like these, which are no identifiers (schema.py).
+_BEFORE, _KEY, _FROM, _LIVES = '"the lives before"', '"the key"', '"from when"', '"all lives"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +83,15 @@ class Dated:
         rows = [row for row in self.rows if self.timed or row[-1] is None]
         if not rows:
             return f"NULL::{kind}"
-        keys = ", ".join(str(row[0]) for row in rows)
+        keys = ", ".join(_value(row[0]) for row in rows)
         values = ", ".join(_value(row[position]) for row in rows)
         last = f"map([{keys}], [{values}]::{kind}[])[{stored}]"
         if not self.timed:
             return last
         since = f"map([{keys}], [{', '.join(str(row[1]) for row in rows)}]::BIGINT[])[{stored}]"
         before = "".join(
-            f" WHEN {stored} = {row[0]} AND t.ts_ns >= {life[SINCE]} THEN {_value(life[field])}"
+            f" WHEN {stored} = {_value(row[0])} AND t.ts_ns >= {life[SINCE]}"
+            f" THEN {_value(life[field])}"
             for row in rows
             for life in reversed(row[-1] or ())
         )
@@ -115,12 +117,19 @@ def _grouped(table: str, key: str, fields: tuple[pa.Field[Any], ...]) -> str:
         f", CASE WHEN count(DISTINCT {n}) = 1 THEN any_value({n}) END AS {n}" for n in names
     )
     life = "".join(f", {n} := {n}" for n in names)
-    last = "".join(f", lives[-1].{n} AS {n}" for n in names)
+    last = "".join(f", {_LIVES}[-1].{n} AS {n}" for n in names)
+    lives = (
+        f"SELECT {name(key)} AS {_KEY}, "
+        f"coalesce(TRY_CAST({SINCE} AS BIGINT), {_START}) AS {_FROM}{one} "
+        f"FROM {table} GROUP BY {name(key)}, {_FROM}"
+    )
+    packed = (
+        f"SELECT {_KEY}, list(struct_pack({SINCE} := {_FROM}{life}) ORDER BY {_FROM}) AS {_LIVES} "
+        f"FROM ({lives}) GROUP BY {_KEY}"
+    )
     return (
-        f"SELECT k AS {name(key)}, lives[-1].{SINCE} AS {SINCE}{last}, "
-        f"CASE WHEN len(lives) > 1 THEN lives[:-2] END AS {_BEFORE} FROM (SELECT k, "
-        f"list(struct_pack({SINCE} := s{life}) ORDER BY s) AS lives FROM (SELECT {name(key)} AS k, "
-        f"coalesce({SINCE}, {_START}) AS s{one} FROM {table} GROUP BY ALL) GROUP BY k)"
+        f"SELECT {_KEY} AS {name(key)}, {_LIVES}[-1].{SINCE} AS {SINCE}{last}, "
+        f"CASE WHEN len({_LIVES}) > 1 THEN {_LIVES}[:-2] END AS {_BEFORE} FROM ({packed})"
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from droptape.analyze import QueryError, Recording, dictionary, open_recording
 from droptape.format.schema import Column, Table
-from droptape.format.types import KSYM, MONO, NETNS, STRING, U32
+from droptape.format.types import I64, KSYM, MONO, NETNS, STRING, U32
 from unit.analyze.incident import DROPS, LISTEN, make_incident
 from unit.analyze.make import MONO as MONO_START
 from unit.analyze.make import NEW_BASE, NEW_REASONS, OLD_BASE, SECOND, START, Maker
@@ -211,6 +211,21 @@ def test_a_number_has_the_name_of_its_time(
         4: [None] * 6,
         5: ["gr'ey"],
     }
+
+
+def test_a_strangers_dictionary_cannot_put_sql_into_a_view(tmp_path: Path) -> None:
+    names = ("inum", "name", "since_ns", "k", "s", "lives", "before")
+    kinds = [I64, *[STRING] * 6]
+    columns = tuple(Column(n, kind, "") for n, kind in zip(names, kinds, strict=True))
+    theirs = Table("netns", "", columns, role="dictionary")
+    maker = Maker(tmp_path / "r")
+    maker.seal("drops", [{"at": 1, "reason": "NO_SOCKET", "netns": 2}])
+    evil = "2 THEN 'x' END; DROP VIEW main.drops; --'"
+    values = [[2, 2, 3], ["blue", "red", evil], [None, "5", evil], *[[evil] * 3] * 4]
+    maker.tables["netns"] = theirs
+    maker.write("netns", pa.table(values, schema=theirs.arrow_schema))
+    with open_recording(maker.finish()) as rec:
+        assert rec.sql("SELECT netns_name FROM drops").fetchall() == [("red",)]
 
 
 @pytest.mark.parametrize("small", [64, 0])
