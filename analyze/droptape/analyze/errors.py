@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from droptape.format.errors import DroptapeError, FormatError
 
 __all__ = ["DroptapeError", "FormatError", "QueryError", "QueryTimeoutError", "RecordingError"]
@@ -13,6 +15,12 @@ class OutputClosed(Exception):  # noqa: N818 (not an error: the reader has seen 
 
 class RecordingError(DroptapeError):
     """There is no recording where one was expected, or nothing of it can be read."""
+
+
+def not_readable(path: object, exc: OSError) -> RecordingError:
+    """Say in one line that `path` cannot be read, and who can where a right is missing."""
+    who = ": read it as root or as a member of its group" if exc.errno == errno.EACCES else ""
+    return RecordingError(f"{path} cannot be read: {exc.strerror or exc}{who}")
 
 
 class QueryError(DroptapeError):

@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from droptape.format.layout import is_recording
+from droptape.format.layout import is_closed, is_recording
 
 from .bundle.container import is_bundle
 from .dataset.layout import is_dataset
-from .errors import RecordingError
+from .errors import RecordingError, not_readable
 
 
 def find(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -31,8 +31,13 @@ def find(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
 def _expand(pattern: str) -> list[Path]:
     path = Path(pattern).expanduser()
-    if path.exists():
-        inside = _recordings_in(path)
+    try:
+        found = path.exists()
+    except OSError as exc:
+        raise not_readable(path, exc) from exc
+    if found:
+        # Of a folder that is closed `load` says so: the others that were named are read.
+        inside = [] if is_closed(path) else _recordings_in(path)
         if inside and not is_recording(path) and not is_dataset(path):
             raise RecordingError(
                 f"{path} is not a recording but holds {len(inside)}, such as {inside[0]}: "
@@ -42,7 +47,7 @@ def _expand(pattern: str) -> list[Path]:
     if not glob.has_magic(pattern):
         raise RecordingError(f"{path} does not exist")
     matches = [Path(match) for match in sorted(glob.glob(str(path)))]  # noqa: PTH207 (absolute too)
-    recordings = [match for match in matches if is_recording(match) or is_bundle(match)]
+    recordings = [m for m in matches if is_recording(m) or is_closed(m) or is_bundle(m)]
     if not recordings:
         raise RecordingError(f"no recording matches {pattern!r}")
     return recordings
@@ -52,7 +57,7 @@ def _recordings_in(path: Path) -> list[Path]:
     try:
         return sorted(p for p in path.iterdir() if is_recording(p)) if path.is_dir() else []
     except OSError as exc:
-        raise RecordingError(f"{path} cannot be read: {exc.strerror}") from exc
+        raise not_readable(path, exc) from exc
 
 
 def short_names(paths: list[Path]) -> list[str]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -45,20 +46,54 @@ def stem(sequence: int, start_ns: int) -> str:
     return f"{sequence:06d}-{start:%Y%m%dT%H%M%SZ}"
 
 
-def segments(recording: Path, table: str) -> list[SegmentFile]:
-    """List the segments of `table`, oldest first; each sequence once."""
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files of one table.
+
+    Attributes:
+        segments: oldest first, each sequence once.
+        strays: files that no recorder leaves: with another name, or a second one of a sequence.
+    """
+
+    segments: list[SegmentFile]
+    strays: list[Path]
+
+
+def listing(recording: Path, table: str, listed: Container[str] = ()) -> Listing:
+    """List the files of `table`; of two sealed ones of a sequence the one in `listed` counts.
+
+    Args:
+        recording: its folder.
+        table: the folder in it.
+        listed: the files that the manifest lists, each as ``<table>/<name>``.
+    """
     found: dict[int, SegmentFile] = {}
+    strays: list[Path] = []
     folder = recording / table
-    if not folder.is_dir():
-        return []
-    for path in folder.iterdir():
+
+    def rank(file: SegmentFile) -> tuple[bool, bool]:
+        return file.sealed, f"{table}/{file.path.name}" in listed
+
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         match = _NAME.fullmatch(path.name)
         if match is None:
+            if path.suffix in (".parquet", ".journal") and path.name[0] != ".":
+                strays.append(path)
             continue
-        sequence, sealed = int(match[1]), match[3] == "parquet"
-        if sealed or sequence not in found:
-            found[sequence] = SegmentFile(path, table, sequence, sealed)
-    return [found[sequence] for sequence in sorted(found)]
+        file = SegmentFile(path, table, int(match[1]), match[3] == "parquet")
+        other = found.setdefault(file.sequence, file)
+        if other is not file:
+            worse, better = sorted((other, file), key=rank)
+            found[file.sequence] = better
+            # A journal stays beside what it became until the manifest has that.
+            if worse.sealed or worse.path.stem != better.path.stem:
+                strays.append(worse.path)
+    return Listing([found[sequence] for sequence in sorted(found)], strays)
+
+
+def segments(recording: Path, table: str) -> list[SegmentFile]:
+    """List the segments of `table`, oldest first; each sequence once."""
+    return listing(recording, table).segments
 
 
 def sequence_of(file: str) -> int:
@@ -73,8 +108,22 @@ def added_later(table: str) -> bool:
 
 
 def is_recording(path: Path) -> bool:
-    """Say whether `path` is a recording's folder."""
-    return (path / MANIFEST).is_file()
+    """Say whether `path` is a recording's folder; False where that may not be looked at."""
+    try:
+        return (path / MANIFEST).is_file()
+    except OSError:
+        return False
+
+
+def is_closed(path: Path) -> bool:
+    """Say whether `path` is a folder that this user may not look into."""
+    try:
+        (path / MANIFEST).stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def being_recorded(recording: Path) -> bool:

@@ -10,5 +10,8 @@ STAGING = ".staging"
 
 
 def is_dataset(path: Path) -> bool:
-    """Say whether a local folder is a dataset."""
-    return (path / RECORDINGS).is_dir()
+    """Say whether a local folder is a dataset; False where that may not be looked at."""
+    try:
+        return (path / RECORDINGS).is_dir()
+    except OSError:
+        return False
