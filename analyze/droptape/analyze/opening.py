@@ -16,6 +16,7 @@ from .dataset.opening import dataset_store
 from .dataset.origin import open_dataset
 from .errors import QueryError, RecordingError
 from .find import find, short_names
+from .integrity import Allowance
 from .origin import Folders
 from .recording import Recording, When
 from .source import Problem, Source, load
@@ -79,9 +80,11 @@ def open_recording(
 def _load_all(found: list[Path], unpacked: Path | None) -> tuple[list[Source], list[Problem]]:
     sources: list[Source] = []
     problems: list[Problem] = []
+    allowance = Allowance()
     for number, (path, name) in enumerate(zip(found, short_names(found), strict=True)):
         try:
-            sources.append(load(path, name, unpacked / str(number) if unpacked else None))
+            unpack_to = unpacked / str(number) if unpacked else None
+            sources.append(load(path, name, unpack_to, allowance))
         except RecordingError as exc:
             if len(found) == 1:
                 raise

@@ -9,6 +9,7 @@ import duckdb
 
 from . import causes, damaged, events, marks, views
 from .engine import literal, name
+from .integrity import Allowance
 from .source import Problem, Source, load
 from .times import Landmarks, Mark, Window
 from .verify import files
@@ -59,6 +60,9 @@ class Origin(Protocol):
     def leave_out(self) -> list[Problem]:
         """Leave out the files that cannot be read; return them."""
 
+    def unread(self) -> list[Problem]:
+        """Return what is damaged or missing, of all that was found on opening."""
+
     def damage(self, source: Source) -> Iterator[tuple[str, str, str]]:
         """Yield the files of a recording that are not as they should be, as verify.files does."""
 
@@ -103,7 +107,8 @@ class Folders:
     def again(self, window: Window | None) -> Folders:
         """Read the folders again, because the rows of journals are not kept."""
         del window
-        return Folders(load(source.path, source.name) for source in self.sources)
+        allowance = Allowance()
+        return Folders(load(s.path, s.name, allowance=allowance) for s in self.sources)
 
     def part(self, source: Source) -> None:
         """See `Origin.part`: all are open already."""
@@ -133,6 +138,10 @@ class Folders:
     def leave_out(self) -> list[Problem]:
         """See `Origin.leave_out`."""
         return damaged.leave_out(self.sources)
+
+    def unread(self) -> list[Problem]:
+        """See `Origin.unread`."""
+        return self.problems
 
     def damage(self, source: Source) -> Iterator[tuple[str, str, str]]:
         """See `Origin.damage`."""

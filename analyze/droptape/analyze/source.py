@@ -17,18 +17,20 @@ import pyarrow.parquet as pq
 
 from droptape.format.errors import FormatError
 from droptape.format.journal import JournalReader
-from droptape.format.layout import SegmentFile, being_recorded, segments
+from droptape.format.layout import MANIFEST, Listing, SegmentFile, being_recorded, listing
 from droptape.format.manifest import Manifest
 from droptape.format.schema import Table
 from droptape.format.tables import TABLES
 
 from .bundle.container import is_bundle
-from .errors import RecordingError
+from .errors import RecordingError, not_readable
+from .integrity import Allowance, Integrity, stray
 
 TABLE_KEY = b"droptape.table"
 """Key of a table's declaration (JSON) in the footer of a sealed file."""
 
 _ATTEMPTS = 5
+_NAMED = 10
 _IP = "ip_version"
 
 State = Literal["complete", "recovered", "recording", "interrupted", "unknown"]
@@ -59,6 +61,7 @@ class StoredTable:
         journals: the rows of segments that are not sealed, one Arrow table each, until `release`.
         journal_rows: rows in them.
         only_ip: whether every row is of an IP packet, as far as footers tell.
+        journal_files: the journals that were read.
     """
 
     table: Table
@@ -69,6 +72,7 @@ class StoredTable:
     journals: list[pa.Table] = field(default_factory=list)
     journal_rows: int = 0
     only_ip: bool = False
+    journal_files: list[Path] = field(default_factory=list)
 
     def release(self) -> None:
         """Forget the rows of the journals, once DuckDB has them."""
@@ -94,6 +98,7 @@ class Source:
         complete_from: when rows were removed to keep a disk budget: from when on nothing is
             missing, UTC in ns; the views begin there. None when nothing was removed.
         bundle: the file that it was unpacked from, None for a folder.
+        unchecked: files whose content was not compared with the manifest's checksums.
     """
 
     path: Path
@@ -104,6 +109,7 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
     complete_from: int | None = None
     bundle: Path | None = None
+    unchecked: int = 0
 
     @property
     def removed_until(self) -> int | None:
@@ -126,13 +132,16 @@ class Source:
         return sum(stored.journal_rows for stored in self.tables.values())
 
 
-def load(path: Path, name: str, unpack_to: Path | None = None) -> Source:
+def load(
+    path: Path, name: str, unpack_to: Path | None = None, allowance: Allowance | None = None
+) -> Source:
     """Read the recording in `path`: manifest, footers of sealed files, whole journals.
 
     Args:
         path: its folder, or a bundle.
         name: what it is called.
         unpack_to: an empty folder, for a bundle.
+        allowance: how much may be compared with checksums, of all that is opened together.
 
     Raises:
         RecordingError: `path` is no recording, or nothing of it can be read.
@@ -141,105 +150,194 @@ def load(path: Path, name: str, unpack_to: Path | None = None) -> Source:
         from .bundle.read import read
 
         read(path, unpack_to)
-        source = load(unpack_to, name)
+        source = load(unpack_to, name, allowance=allowance)
         source.bundle = path
         return source
-    if not path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as exc:
+        raise not_readable(path, exc) from exc
+    if not is_folder:
         what = "is neither a recording's folder nor a bundle" if path.exists() else "does not exist"
         raise RecordingError(f"{path} {what}")
-    problems: list[Problem] = []
-    manifest: Manifest | None = None
-    reason = ""
+    shared = allowance or Allowance()
+    for _ in range(_ATTEMPTS):
+        source = _load(path, name, shared)
+        # What does not fit the manifest may have come after it, or gone before it was read.
+        if not source.problems or _manifest(path)[0] == source.manifest:
+            break
+    return source
+
+
+def _manifest(path: Path) -> tuple[Manifest | None, str]:
     try:
-        manifest = Manifest.read(path)
+        return Manifest.read(path), ""
     except FormatError as exc:
-        reason = str(exc)
-    source = Source(path, name, manifest, being_recorded(path), problems=problems)
-    for table in _table_names(path, manifest):
+        return None, str(exc)
+
+
+def _load(path: Path, name: str, allowance: Allowance) -> Source:
+    running = being_recorded(path)
+    manifest, reason = _manifest(path)
+    source = Source(path, name, manifest, running)
+    integrity = Integrity(path, manifest)
+    listings: dict[str, Listing] = {}
+    for table in _table_names(path, manifest, integrity):
+        try:
+            listings[table] = listing(path, table, integrity.listed)
+        except OSError as exc:
+            text = f"cannot be read: {exc.strerror or exc}, left out"
+            source.problems.append(Problem(path / table, text))
+    integrity.compare(listings.values(), allowance)
+    source.unchecked = integrity.unchecked
+    for table in listings:
         declared = manifest.tables.get(table) if manifest else None
-        stored = _load_table(path, table, declared, problems, source.running)
+        stored = _load_table(source, table, declared, integrity)
         if stored is not None:
             source.tables[table] = stored
     if manifest is None:
         if not source.tables:
             raise RecordingError(reason)
-        problems.insert(0, Problem(path, f"{reason}; its tables are read without it"))
+        source.problems.insert(0, Problem(path, f"{reason}; its tables are read without it"))
     return source
 
 
-def _table_names(path: Path, manifest: Manifest | None) -> list[str]:
-    declared = list(manifest.tables) if manifest else []
+def _table_names(path: Path, manifest: Manifest | None, integrity: Integrity) -> list[str]:
+    declared = dict.fromkeys(manifest.tables) if manifest else {}
+    declared |= dict.fromkeys(segment.table for segment in integrity.listed.values())
     try:
         folders = sorted(p.name for p in path.iterdir() if p.is_dir() and p.name[0] != ".")
     except OSError as exc:
-        raise RecordingError(f"{path} cannot be read: {exc.strerror}") from exc
-    return declared + [f for f in folders if f not in declared and segments(path, f)]
+        raise not_readable(path, exc) from exc
+    return [*declared, *(f for f in folders if f not in declared)]
 
 
 def _load_table(
-    path: Path, name: str, declared: Table | None, problems: list[Problem], running: bool
+    source: Source, name: str, declared: Table | None, integrity: Integrity
 ) -> StoredTable | None:
-    for _ in range(_ATTEMPTS):
-        found: list[Problem] = []
+    for attempt in range(_ATTEMPTS):
+        reading = _Reading(source, name, declared, integrity, last=attempt == _ATTEMPTS - 1)
         try:
-            stored = _read_segments(segments(path, name), name, declared, found, running)
+            stored = reading.read(listing(source.path, name, integrity.listed))
         except FileNotFoundError:
             continue  # sealed or removed since it was listed
-        problems.extend(found)
+        source.problems.extend(reading.problems)
         return stored
-    problems.append(Problem(path / name, "changes faster than it can be read; try again"))
-    return StoredTable(declared) if declared is not None else None
+    raise AssertionError("the last attempt names the files that are gone")
 
 
-def _read_segments(
-    files: list[SegmentFile],
-    name: str,
-    declared: Table | None,
-    problems: list[Problem],
-    running: bool,
-) -> StoredTable | None:
-    table = declared
-    stored: list[tuple[Path, pq.FileMetaData]] = []
-    journals: list[pa.Table] = []
-    size = 0
-    for file in files:
-        try:
-            size += file.path.stat().st_size
-            if file.sealed:
-                footer = pq.read_metadata(file.path)
-                table = table or _declaration(footer)
-                stored.append((file.path, footer))
-            else:
-                reader = JournalReader(file.path)
-                journals.append(reader.read())
-                table = table or reader.table
-                # The end of a journal that is being written is often half a frame.
-                if reader.damage and not running:
-                    problems.append(
-                        Problem(file.path, f"{reader.damage}; all whole frames are read")
-                    )
-        except FileNotFoundError:
-            raise
-        except (FormatError, pa.ArrowException, OSError, ValueError) as exc:
-            problems.append(
-                Problem(file.path, f"not readable, left out ({_short(exc, file.path)})")
-            )
-    table = table or TABLES.get(name)
-    if table is None:
-        if stored:
-            problems.append(Problem(stored[0][0].parent, "has no declaration, left out"))
-        return None
-    return StoredTable(
-        table,
-        [path for path, _ in stored],
-        [tuple(footer.schema.to_arrow_schema().names) for _, footer in stored],
-        sum(int(footer.num_rows) for _, footer in stored),
-        size,
-        journals,
-        sum(int(part.num_rows) for part in journals),
-        all(_only_ip(footer) for _, footer in stored)
-        and not any(part[_IP].null_count for part in journals if _IP in part.column_names),
-    )
+class _Reading:
+    """Reads the files of one table.
+
+    Attributes:
+        problems: what was left out, and why.
+    """
+
+    def __init__(
+        self, source: Source, name: str, declared: Table | None, integrity: Integrity, *, last: bool
+    ) -> None:
+        self.problems: list[Problem] = []
+        self._running = source.running
+        self._path = source.path / name
+        self._name = name
+        self._table = declared
+        self._integrity = integrity
+        self._last = last
+        self._sealed: list[tuple[Path, pq.FileMetaData]] = []
+        self._journals: dict[Path, pa.Table] = {}
+        self._starts: dict[bytes, Path] = {}
+        self._bytes = 0
+
+    def read(self, found: Listing) -> StoredTable | None:
+        """Read all files; FileNotFoundError when one is gone, unless it is the last attempt."""
+        for path in found.strays:
+            self._problem(path, stray(path, found))
+        for file in found.segments:
+            if self._integrity.removed(file):
+                continue
+            try:
+                self._read(file, found)
+            except FileNotFoundError:
+                if not self._last:
+                    raise
+                self._problem(file.path, "is gone, left out")
+            except (
+                FormatError, pa.ArrowException, OSError, ValueError, TypeError, RecursionError
+            ) as exc:  # fmt: skip
+                why = _short(exc, file.path)
+                self._problem(file.path, f"not readable, left out ({why})")
+        self._name_missing(found)
+        table = self._table or TABLES.get(self._name)
+        if table is None:
+            if self._sealed:
+                self._problem(self._path, "has no declaration, left out")
+            return None
+        footers = [footer for _, footer in self._sealed]
+        journals = list(self._journals.values())
+        return StoredTable(
+            table,
+            [path for path, _ in self._sealed],
+            [tuple(footer.schema.to_arrow_schema().names) for footer in footers],
+            sum(int(footer.num_rows) for footer in footers),
+            self._bytes,
+            journals,
+            sum(int(part.num_rows) for part in journals),
+            all(_only_ip(footer) for footer in footers)
+            and not any(part[_IP].null_count for part in journals if _IP in part.column_names),
+            list(self._journals),
+        )
+
+    def _problem(self, path: Path, text: str) -> None:
+        self.problems.append(Problem(path, text))
+
+    def _read(self, file: SegmentFile, found: Listing) -> None:
+        wrong = self._integrity.wrong(file, found)
+        if not wrong:
+            wrong = self._sealed_file(file) if file.sealed else self._journal(file)
+        if wrong:
+            self._problem(file.path, wrong)
+        else:
+            self._bytes += file.path.stat().st_size
+
+    def _sealed_file(self, file: SegmentFile) -> str:
+        """Read the footer of a file; return why it is left out, "" when it is not."""
+        footer = pq.read_metadata(file.path)
+        text = (footer.metadata or {}).get(TABLE_KEY)
+        declaration = json.loads(text) if text else None
+        if declaration is not None and declaration["name"] != self._name:
+            return f"left out: it is a file of the table {str(declaration['name'])[:80]}"
+        rows = self._integrity.rows(file)
+        if rows is not None and rows != footer.num_rows:
+            return f"left out: it has {footer.num_rows:,} rows, not {rows:,}"
+        if self._table is None and declaration is not None:
+            self._table = Table.from_json(declaration)
+        self._sealed.append((file.path, footer))
+        return ""
+
+    def _journal(self, file: SegmentFile) -> str:
+        reader = JournalReader(file.path)
+        if reader.table.name != self._name:
+            return f"left out: it is a journal of the table {reader.table.name}"
+        rows = reader.read()
+        copied = self._integrity.copied_journal(self._name, rows)
+        if reader.start:
+            copied = copied or self._starts.setdefault(reader.start, file.path).name
+        if copied and copied != file.path.name:
+            return f"left out: it is a copy of {copied}"
+        self._table = self._table or reader.table
+        self._journals[file.path] = rows
+        # The end of a journal that is being written is often half a frame.
+        if reader.damage and not self._running:
+            self._problem(file.path, f"{reader.damage}; all whole frames are read")
+        return ""
+
+    def _name_missing(self, found: Listing) -> None:
+        journals = {path.stem: rows.num_rows for path, rows in self._journals.items()}
+        gone = self._integrity.missing(self._name, found, journals)
+        for file in gone[:_NAMED]:
+            more = len(gone) - _NAMED
+            also = f", nor are {more:,} more" if more > 0 and file == gone[_NAMED - 1] else ""
+            self._problem(self._path.parent / file, f"is in {MANIFEST}, but not there{also}")
 
 
 def _only_ip(footer: pq.FileMetaData) -> bool:
@@ -249,11 +347,6 @@ def _only_ip(footer: pq.FileMetaData) -> bool:
     place = names.index(_IP)
     found = [footer.row_group(n).column(place).statistics for n in range(footer.num_row_groups)]
     return all(f is not None and f.has_null_count and f.null_count == 0 for f in found)
-
-
-def _declaration(footer: pq.FileMetaData) -> Table | None:
-    text = (footer.metadata or {}).get(TABLE_KEY)
-    return Table.from_json(json.loads(text)) if text else None
 
 
 def _short(exc: Exception, path: Path) -> str:

@@ -45,6 +45,7 @@ class Summary:
         unbalanced: where the kernel's own counters say something else; a coarse look, `verify` has
             the exact one.
         marks: what users wrote into the recordings while they were made.
+        unchecked: files that were not compared with their checksums.
     """
 
     info: Info
@@ -57,6 +58,7 @@ class Summary:
     bucket_ns: int
     unbalanced: list[Finding]
     marks: list[Mark]
+    unchecked: int = 0
 
     @property
     def events(self) -> int:
@@ -83,6 +85,8 @@ class Summary:
                 "No loss is known of, but not everything could be read: there may be more.",
                 False,
             )
+        if self.unchecked:
+            return "No loss is known of; `droptape verify` checks the files byte by byte.", True
         return "Nothing was lost: the counts above are exact.", True
 
     def to_json(self) -> dict[str, Any]:
@@ -148,6 +152,7 @@ def summarize(rec: Recording) -> Summary:
         width,
         [] if rec.window else quick_look(rec),  # the counters are of whole seconds
         marks_of(rec),
+        sum(source.unchecked for source in rec.sources),
     )
 
 

@@ -156,12 +156,15 @@ class JournalReader:
     Attributes:
         table: the declaration from the header.
         damage: after iteration, what could not be read, first part first, or "".
+        start: after iteration, what tells the first frame of rows from any other, b"" without one.
     """
 
     def __init__(self, path: Path) -> None:
         """Open `path`; FormatError when not even its header is readable."""
         self.path = path
         self.damage = ""
+        self.start = b""
+        self._head = b""
         with path.open("rb") as file:
             if file.read(len(PREAMBLE)) != PREAMBLE:
                 raise FormatError(f"{path} is not a droptape journal, or its start is lost")
@@ -200,6 +203,7 @@ class JournalReader:
         except (pa.ArrowException, OSError) as exc:
             self.damage = f"damaged at byte {at} ({exc})"
             return None
+        self._head = head
         return kind, rows, offset, data
 
     def frames(self) -> Iterator[Frame]:
@@ -218,6 +222,7 @@ class JournalReader:
                     continue
                 kind, rows, offset, data = item
                 if kind == RECORDS and len(data) == rows * dtype.itemsize:
+                    self.start = self.start or self._head
                     yield Frame(np.frombuffer(data, dtype), offset)
                 elif kind == RECORDS:
                     damage = damage or f"a frame of {rows} rows has {len(data)} bytes"

@@ -148,6 +148,9 @@ class Manifest:
             known["probes"] = [Probe(**p) for p in data["probes"]]
             known["clocks"] = [Clock(**c) for c in data["clocks"]]
             known["segments"] = [Segment(**s) for s in data["segments"]]
+            strange = [s.file for s in known["segments"] if not _in_its_table(s)]
+            if strange:
+                raise ValueError(f"{strange[0]!r} is no file of a table")
             wrong = [n for n, table in known["tables"].items() if n != table.name]
             if wrong or known.get("state", "recording") not in get_args(State):
                 raise ValueError(*wrong or [known["state"]])
@@ -186,6 +189,11 @@ class Manifest:
         if body and hashlib.sha256(body).hexdigest().encode() != checksum[:64]:
             raise FormatError(f"{path} is damaged: its checksum is of another content")
         return cls.from_json(data, str(path))
+
+
+def _in_its_table(segment: Segment) -> bool:
+    folder, _, name = segment.file.partition("/")
+    return folder == segment.table and folder.isidentifier() and "/" not in name and name != ""
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -176,13 +176,17 @@ def test_rows_that_differ_from_the_totals(tmp_path: Path) -> None:
 
 
 def test_a_killed_recorder_is_behind_with_its_totals(tmp_path: Path) -> None:
-    parts: Tables = {"listen": refusals(9), "counters": moved(9), "totals": [total(7)]}
+    late = [total(7, at=10.05)]
+    parts: Tables = {"listen": refusals(9), "counters": moved(9), "totals": late}
     folder = make(tmp_path / "r", {"state": "recovered"}, **parts)
     with open_recording(folder) as rec:
         found = rec.verify()
     assert found.balanced
     assert [f.why for f in found.findings if f.part == "totals"] == [KILLED]
-    # The other way round it has no excuse.
+    # Rows of the time before that have no excuse, nor has it the other way round.
+    again = {**parts, "totals": [*late, total(0, at=20)]}
+    with open_recording(make(tmp_path / "t", {"state": "recovered"}, **again)) as rec:
+        assert not rec.verify().balanced
     folder = make(tmp_path / "s", {"state": "recovered"}, **parts | {"totals": [total(11)]})
     with open_recording(folder) as rec:
         assert not rec.verify().balanced
@@ -345,7 +349,7 @@ def test_a_flipped_bit_is_found_anywhere(tmp_path: Path) -> None:
 
 def run(*arguments: str | Path) -> tuple[int, str]:
     done = CliRunner().invoke(app, ["verify", *map(str, arguments)])
-    return done.exit_code, done.output
+    return done.exit_code, done.stdout
 
 
 def test_exit_codes_and_formats(tmp_path: Path) -> None:

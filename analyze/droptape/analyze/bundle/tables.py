@@ -48,9 +48,12 @@ def batches(source: Source, table: Table) -> Iterator[pa.Table]:
 
 def _parts(source: Source, table: Table) -> Iterator[pa.Table]:
     # A file that cannot be read is left out here as it is when a recording is asked.
-    known = set(source.tables[table.name].sealed)
+    stored = source.tables[table.name]
+    known, journals = set(stored.sealed), set(stored.journal_files)
     for file in segments(source.path, table.name):
         if not file.sealed:
+            if file.path not in journals:
+                continue
             try:
                 yield JournalReader(file.path).read()
             except (FormatError, FileNotFoundError):

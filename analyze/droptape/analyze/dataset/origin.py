@@ -24,6 +24,7 @@ from droptape.format.tables import MARKS
 from . import clocks
 from .catalog import Entry, StoredFile, read_catalog
 from .columns import ARROW
+from .layout import RECORDINGS
 from .store import FolderStore, Store
 from .views import ADDRESS, PARTITIONS, create
 
@@ -144,6 +145,24 @@ class Dataset:
                     first, last = of.get(file.table, (file.first_ns, file.last_ns))
                     of[file.table] = (min(first, file.first_ns), max(last, file.last_ns))
         return found
+
+    def unread(self) -> list[Problem]:
+        """See `Origin.unread`: entries that cannot be read, and rows that have none.
+
+        What was left out when it was archived is no damage.
+        """
+        known = {Path(path).stem for path in self.store.sizes(RECORDINGS)}
+        tables = {file.table for entry in self._all for file in entry.files}
+        rows = sorted(path for table in tables for path in self.store.sizes(table))
+        orphans = {Path(path).stem.rpartition("-")[0]: path for path in reversed(rows)}
+        return [
+            *self._given,
+            *(
+                Problem(Path(path), f"belongs to {recording}, which has no entry in {RECORDINGS}")
+                for recording, path in sorted(orphans.items())
+                if recording not in known
+            ),
+        ]
 
     def damage(self, source: Source) -> Iterator[tuple[str, str, str]]:
         """See `Origin.damage`."""

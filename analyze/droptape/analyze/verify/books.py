@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _MARGIN_NS = 20_000_000
 _READING_NS = 100_000_000
 _SECOND_NS = 1_000_000_000
+_BEHIND_NS = 2 * _SECOND_NS
 _SAMPLING_NS = 1 << 30
 """A row that stands for several events stands for events of at most so long before it."""
 _NOT_TRIMMED = "SELECT NULL::VARCHAR AS recording, NULL::BIGINT AS from_ns WHERE false"
@@ -66,10 +67,12 @@ def against_totals(rec: Recording) -> Iterator[Finding]:
     parts = _parts(rec)
     losses = {(r["recording"], r["kind"]): r for r in _ask(rec, "books_losses", **parts)}
     sources = {source.name: source for source in rec.sources}
+    unended = _after_totals(rec) if any(map(_not_ended, rec.sources)) else {}
     for row in _ask(rec, "books_totals", entries=_rows(rec), **parts):
         told = losses.get((row["recording"], row["kind"]), {})
         missing = row["counted"] - row["recorded"]
-        why = _why_totals(sources[row["recording"]], missing, told)
+        behind = unended.get((row["recording"], row["kind"]))
+        why = _why_totals(sources[row["recording"]], missing, told, behind)
         if missing and not why and abs(missing) <= _at_removal(rec, row["recording"], row["kind"]):
             why = rules.REMOVED
         subject = row["kind"] if row["cause"] is None else f"{row['kind']}: {row['cause']}"
@@ -98,12 +101,24 @@ def _not_ended(source: Source) -> str:
     return "" if source.state == "complete" else rules.KILLED
 
 
-def _why_totals(source: Source, missing: int, told: dict[str, Any]) -> str:
+def _after_totals(rec: Recording) -> dict[tuple[str, str], int | None]:
+    """Count by recording and kind what came when the totals had come for the last time.
+
+    None where there are no totals at all: a recorder may be killed in its first second.
+    """
+    sql = load("books_behind", entries=_rows(rec), margin=str(_BEHIND_NS))
+    rows = rec.database.ask(sql).to_arrow_table().to_pylist()
+    return {(row["recording"], row["kind"]): row["events"] for row in rows}
+
+
+def _why_totals(source: Source, missing: int, told: dict[str, Any], behind: int | None) -> str:
     if missing == 0:
         return ""
     if 0 < missing <= told.get("disk_full", 0) or 0 < -missing <= told.get("map_full", 0):
         return rules.LOST.format(causes=told["causes"])
-    return _not_ended(source) if missing < 0 or source.running else ""
+    if source.running:
+        return rules.RUNNING
+    return _not_ended(source) if missing < 0 and (behind is None or -missing <= behind) else ""
 
 
 def _at_removal(rec: Recording, recording: str, kind: str) -> int:

@@ -5,80 +5,97 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from droptape.analyze.integrity import Integrity, name_of, not_regular, pages
 from droptape.analyze.source import Source
 from droptape.format.errors import FormatError
 from droptape.format.journal import JournalReader
-from droptape.format.layout import added_later, segments
-from droptape.format.manifest import Segment, sha256
+from droptape.format.layout import Listing, SegmentFile, added_later, listing
+from droptape.format.manifest import Manifest, sha256
+
+__all__ = ["checked", "damage", "pages"]
 
 
 def damage(source: Source) -> Iterator[tuple[str, str, str]]:
     """Yield every file that is not as it should be: its name, which of `rules.FILES`, details."""
-    manifest = source.manifest
-    listed = {s.file: s for s in manifest.segments} if manifest else {}
+    integrity = Integrity(source.path, _now(source))
+    closed: set[str] = set()
     present: set[str] = set()
     for table in _folders(source.path):
-        for file in segments(source.path, table):
-            name = f"{table}/{file.path.name}"
-            present.add(name)
+        try:
+            found = listing(source.path, table, integrity.listed)
+        except OSError as exc:
+            closed.add(table)
+            yield table, "closed", exc.strerror or str(exc)
+            continue
+        yield from ((f"{table}/{path.name}", "stray", "") for path in found.strays)
+        present |= {name_of(file) for file in found.segments}
+        # A journal may stand for the file that it became; opening has looked at their rows.
+        present |= {f"{table}/{f.path.stem}.parquet" for f in found.segments if not f.sealed}
+        for file in found.segments:
+            if integrity.removed(file):
+                continue
             try:
-                if not file.sealed:
-                    yield from _journal(name, file.path, source.running)
-                elif name in listed:
-                    yield from _sealed(name, file.path, listed[name])
-                else:
-                    yield from _unlisted(name, file.path, source, added_later(table))
+                yield from _file(file, source, integrity)
             except FileNotFoundError:
-                present.discard(name)
+                present.discard(name_of(file))
             except OSError as exc:
-                yield name, "unreadable", exc.strerror or str(exc)
-    # A file may have been sealed, or the manifest written, after it was read.
-    missing = sorted(set(listed) - present)
-    yield from ((name, "missing", "") for name in missing if not (source.path / name).exists())
+                yield name_of(file), "unreadable", exc.strerror or str(exc)
+    for name, segment in sorted(integrity.listed.items()):
+        # It may have been sealed after the folder was listed.
+        if segment.table in closed or name in present or (source.path / name).exists():
+            continue
+        yield name, "missing", ""
+
+
+def _now(source: Source) -> Manifest | None:
+    """Return the manifest; while it is recorded the one on disk, which files may have left."""
+    if source.running and source.manifest is not None:
+        try:
+            return Manifest.read(source.path)
+        except FormatError:
+            pass
+    return source.manifest
 
 
 def checked(source: Source) -> int:
     """Count the files that `damage` looks at."""
-    return sum(len(segments(source.path, table)) for table in _folders(source.path))
+    return sum(len(_listing(source, table).segments) for table in _folders(source.path))
+
+
+def _listing(source: Source, table: str) -> Listing:
+    try:
+        return listing(source.path, table)
+    except OSError:
+        return Listing([], [])
 
 
 def _folders(path: Path) -> list[str]:
     return sorted(p.name for p in path.iterdir() if p.is_dir() and p.name[0] != ".")
 
 
-def _sealed(name: str, path: Path, segment: Segment) -> Iterator[tuple[str, str, str]]:
-    problem = pages(path)
-    if problem:
-        yield name, "unreadable", problem
-    elif sha256(path) != segment.sha256:
-        yield name, "changed", ""
-
-
-def _unlisted(
-    name: str, path: Path, source: Source, expected: bool
+def _file(
+    file: SegmentFile, source: Source, integrity: Integrity
 ) -> Iterator[tuple[str, str, str]]:
-    """Without a manifest's word there are the page checksums; a running recorder is behind."""
-    problem = pages(path)
+    name = name_of(file)
+    irregular = not_regular(file.path)
+    if irregular:
+        yield name, "unreadable", irregular
+    elif not file.sealed:
+        yield from _journal(name, file.path, source.running)
+    else:
+        yield from _sealed(name, file, integrity)
+
+
+def _sealed(name: str, file: SegmentFile, integrity: Integrity) -> Iterator[tuple[str, str, str]]:
+    """Check the pages, and what the manifest says; a recorder that runs or was killed is behind."""
+    problem = pages(file.path)
     if problem:
         yield name, "unreadable", problem
-    elif source.manifest is not None and source.state == "complete" and not expected:
-        yield name, "extra", ""
-
-
-def pages(path: Path | pa.NativeFile) -> str:
-    """Read every page of a file, with its checksum; return what is wrong, "" when nothing is."""
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            for group in range(file.num_row_groups):
-                file.read_row_group(group)
-    except (pa.ArrowException, OSError, ValueError) as exc:
-        if isinstance(exc, FileNotFoundError):
-            raise
-        return (str(exc).splitlines() or [type(exc).__name__])[0]
-    return ""
+    elif name not in integrity.listed:
+        if integrity.finished and not added_later(file.table):
+            yield name, "extra", ""
+    elif integrity.rows(file) is not None and sha256(file.path) != integrity.listed[name].sha256:
+        yield name, "changed", ""
 
 
 def _journal(name: str, path: Path, running: bool) -> Iterator[tuple[str, str, str]]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import duckdb
+
+from droptape.format.layout import MANIFEST, sequence_of
 
 from . import books, files, rules
 from .finding import Finding, Verdict
 
 if TYPE_CHECKING:
     from droptape.analyze.recording import Recording
-    from droptape.analyze.source import Source
+    from droptape.analyze.source import Problem, Source
 
 __all__ = ["Finding", "Verdict", "Verification", "verify"]
+
+_NOT_COUNTED = ("missing", "stray", "closed")
+"""What is wrong with files that are not among those looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ class Verification:
 
 def verify(rec: Recording) -> Verification:
     """See `Recording.verify`."""
-    found = _files(rec.sources, rec.origin)
+    found = _files(rec.sources, rec.origin, rec.origin.unread())
     try:
         found += books.against_totals(rec)
         found += books.against_counters(rec)
@@ -54,7 +59,8 @@ def verify(rec: Recording) -> Verification:
 
 def files_only(sources: Sequence[Source]) -> Verification:
     """Check the files of recordings that are too damaged to be opened."""
-    return Verification([*_files(sources, files), *_not_compared(sources)])
+    problems = [problem for source in sources for problem in source.problems]
+    return Verification([*_files(sources, files, problems), *_not_compared(sources)])
 
 
 class _Checks(Protocol):
@@ -63,10 +69,17 @@ class _Checks(Protocol):
     def checked(self, source: Source) -> int: ...
 
 
-def _files(sources: Sequence[Source], checks: _Checks) -> list[Finding]:
+def _files(
+    sources: Sequence[Source], checks: _Checks, problems: Iterable[Problem]
+) -> list[Finding]:
     found: list[Finding] = []
+    rest = list(problems)
     for source in sources:
         bad = list(checks.damage(source))
+        named = {file for file, _, _ in bad}
+        told = {_subject(source, p): p for p in rest if _is_of(source, p)}
+        rest = [p for p in rest if not _is_of(source, p)]
+        more = [_unread(source.name, f, p) for f, p in told.items() if f not in named]
         found += [
             Finding(
                 source.name, "files", file, verdict=Verdict.UNEXPLAINED,
@@ -74,9 +87,26 @@ def _files(sources: Sequence[Source], checks: _Checks) -> list[Finding]:
             )
             for file, what, detail in bad
         ]  # fmt: skip
-        whole = checks.checked(source) - sum(what != "missing" for _, what, _ in bad)
+        found += more
+        counted = [file for file, what, _ in bad if what not in _NOT_COUNTED]
+        counted += [f.subject for f in more if sequence_of(f.subject) and "not there" not in f.why]
+        whole = max(checks.checked(source) - len(counted), 0)
         found.append(Finding(source.name, "files", f"{whole} whole files"))
-    return found
+    return found + [_unread(p.path.name.removesuffix(".json"), str(p.path), p) for p in rest]
+
+
+def _is_of(source: Source, problem: Problem) -> bool:
+    return problem.path.is_relative_to(source.path)
+
+
+def _subject(source: Source, problem: Problem) -> str:
+    """Return the file that a problem is about; of the whole recording that is its manifest."""
+    name = problem.path.relative_to(source.path).as_posix()
+    return MANIFEST if name == "." else name
+
+
+def _unread(recording: str, subject: str, problem: Problem) -> Finding:
+    return Finding(recording, "files", subject, verdict=Verdict.UNEXPLAINED, why=problem.text)
 
 
 def _not_compared(sources: Sequence[Source]) -> list[Finding]:

@@ -1,0 +1,250 @@
+"""Files that are not those that the manifest lists: never counted, and never silently."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from droptape.analyze import integrity, open_recording
+from droptape.format.layout import MANIFEST
+from droptape.format.manifest import Manifest, Removed
+from unit.analyze.make import START, Maker
+from unit.analyze.test_verify import LISTEN, moved, refusals, run, total
+
+STAMP = "20231114T221320Z"
+
+
+def recording(path: Path, **finish: Any) -> Path:
+    maker = Maker(path)
+    maker.symbols()
+    maker.seal("listen", refusals(20))
+    maker.seal("listen", refusals(30, start=11))
+    maker.seal("counters", moved(50))
+    maker.seal("totals", [total(50)])
+    return maker.finish(**finish)
+
+
+def killed(path: Path) -> Path:
+    """A recording with a sealed file, one that was just sealed, and a journal."""
+    maker = Maker(path)
+    maker.symbols()
+    maker.seal("listen", refusals(20))
+    maker.seal("totals", [total(50)])
+    maker.seal("listen", refusals(30, start=11))
+    first = maker.segments[1]
+    begin = START + 10 * 10**9
+    maker.segments[1] = replace(first, first_ns=begin, last_ns=begin + 190_000_000)
+    del maker.segments[-1]
+    maker.journal("listen", [{**LISTEN, "at": 12}])
+    return maker.finish(state="recording", ended_ns=None, ended_by="")
+
+
+def file(folder: Path, number: int = 1, table: str = "listen") -> Path:
+    (path,) = (folder / table).glob(f"{number:06d}-*")
+    return path
+
+
+def look(folder: Path) -> tuple[int, list[str], bool]:
+    """Return the events that are seen, what is said, and whether all is said to be well."""
+    with open_recording(folder) as rec:
+        ((rows,),) = rec.sql("SELECT coalesce(sum(weight), 0) FROM listen").fetchall()
+        return int(rows), [str(p) for p in rec.problems], rec.summary().completeness[1]
+
+
+def remove(folder: Path) -> Path:
+    file(folder).unlink()
+    return file(folder, 2).with_name(f"000001-{STAMP}.parquet")
+
+
+def double(folder: Path) -> Path:
+    return Path(shutil.copy(file(folder), folder / "listen" / f"000777-{STAMP}.parquet"))
+
+
+def second(folder: Path) -> Path:
+    return Path(shutil.copy(file(folder, 2), folder / "listen" / "000001-20231114T221321Z.parquet"))
+
+
+def rename(folder: Path) -> Path:
+    return file(folder).rename(folder / "listen" / "foo.parquet")
+
+
+def swap(folder: Path) -> Path:
+    return Path(shutil.copy(file(folder, 1, "totals"), file(folder)))
+
+
+def flip(folder: Path) -> Path:
+    path = file(folder)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 4
+    path.write_bytes(data)
+    return path
+
+
+def dangle(folder: Path) -> Path:
+    path = file(folder)
+    path.unlink()
+    path.symlink_to("/nowhere")
+    return path
+
+
+def pipe(folder: Path) -> Path:
+    path = file(folder)
+    path.unlink()
+    os.mkfifo(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "rows"),
+    [(remove, 30), (double, 50), (second, 50), (rename, 30), (swap, 30), (flip, 30), (dangle, 30),
+     (pipe, 30)],
+)  # fmt: skip
+def test_what_is_not_as_it_was_written(
+    tmp_path: Path, change: Callable[[Path], Path], rows: int
+) -> None:
+    folder = recording(tmp_path / "r")
+    assert look(folder) == (50, [], True)
+    assert run(folder)[0] == 0
+    changed = change(folder)
+    found, problems, good = look(folder)
+    assert found == rows
+    assert any(str(changed) in text for text in problems), problems
+    assert not good
+    with open_recording(folder) as rec:
+        bad = [f.subject for f in rec.verify().unexplained if f.part == "files"]
+    assert bad.count(f"listen/{changed.name}") == 1
+    assert len(bad) == len(set(bad))
+    assert run(folder)[0] == 1
+
+
+def test_many_missing_files_are_told_in_a_few_lines(tmp_path: Path) -> None:
+    maker = Maker(tmp_path / "r")
+    for second_ in range(15):
+        maker.seal("listen", refusals(1, start=second_))
+    folder = maker.finish()
+    shutil.rmtree(folder / "listen")
+    _, problems, _ = look(folder)
+    assert len(problems) == 10
+    assert problems[-1].endswith("nor are 5 more")
+
+
+def test_a_segment_of_another_table_without_a_manifest(tmp_path: Path) -> None:
+    folder = recording(tmp_path / "r")
+    changed = swap(folder)
+    (folder / MANIFEST).unlink()
+    found, problems, _ = look(folder)
+    assert found == 30
+    assert f"{changed}: left out: it is a file of the table totals" in problems
+
+
+def test_what_a_killed_recorder_leaves_is_no_problem(tmp_path: Path) -> None:
+    folder = killed(tmp_path / "r")
+    assert look(folder)[:2] == (51, [])
+    shutil.copy(file(folder, 2), file(folder, 2).with_suffix(".journal"))  # not retired yet
+    assert look(folder)[:2] == (51, [])
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_copy_in_what_a_killed_recorder_left(tmp_path: Path, number: int) -> None:
+    folder = killed(tmp_path / "r")
+    path = file(folder, number)
+    copy = shutil.copy(path, folder / "listen" / f"000009-{STAMP}{path.suffix}")
+    found, problems, _ = look(folder)
+    assert found == 51
+    assert problems == [f"{copy}: left out: it is a copy of {path.name}"]
+
+
+def test_a_journal_of_what_is_sealed_under_another_number(tmp_path: Path) -> None:
+    folder = killed(tmp_path / "r")
+    maker = Maker(tmp_path / "again")
+    journal = maker.journal("listen", refusals(20)[:15])
+    copy = shutil.copy(journal, folder / "listen" / f"000009-{STAMP}.journal")
+    found, problems, _ = look(folder)
+    assert found == 51
+    assert problems == [f"{copy}: left out: it is a copy of {file(folder).name}"]
+
+
+def test_a_journal_of_another_table(tmp_path: Path) -> None:
+    folder = killed(tmp_path / "r")
+    journal = Maker(tmp_path / "other").journal("resets", [{"at": 1, "direction": "sent"}])
+    copy = shutil.copy(journal, folder / "listen" / f"000009-{STAMP}.journal")
+    found, problems, _ = look(folder)
+    assert found == 51
+    assert problems == [f"{copy}: left out: it is a journal of the table resets"]
+
+
+def test_what_the_manifest_calls_removed_is_not_read(tmp_path: Path) -> None:
+    """The disk budget writes the manifest before it removes the files."""
+    folder = recording(tmp_path / "r")
+    manifest = Manifest.read(folder)
+    manifest.removed["listen"] = Removed(1, 1, 20, 100, START, START + 1)
+    manifest.segments = [s for s in manifest.segments if "listen/000001" not in s.file]
+    manifest.write(folder)
+    with open_recording(folder) as rec:
+        assert rec.problems == []
+        assert rec.sources[0].tables["listen"].rows == 30
+
+
+def test_files_that_move_on_while_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest is read first: what goes or comes before the folders are read is in the next."""
+    folder = recording(tmp_path / "r", state="recording", ended_ns=None)
+    later = Manifest.read(folder)
+    later.segments = [s for s in later.segments if "listen/000001" not in s.file]
+    real = integrity.Integrity.compare
+
+    def meanwhile(self: integrity.Integrity, *given: Any) -> None:
+        if file(folder, 2).exists() and len(list((folder / "listen").iterdir())) == 2:
+            later.write(folder)
+            file(folder).unlink()
+        real(self, *given)
+
+    monkeypatch.setattr(integrity.Integrity, "compare", meanwhile)
+    assert look(folder)[:2] == (30, [])
+
+
+def test_large_files_of_events_are_left_to_verify(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(integrity.Allowance.__init__, "__defaults__", (0,))
+    folder = recording(tmp_path / "r")
+    with open_recording(folder) as rec:
+        said, good = rec.summary().completeness
+        assert good
+        assert "droptape verify" in said
+        assert "exact" not in said
+    path = file(folder, 1, "totals")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 4
+    path.write_bytes(data)
+    assert f"{path}: left out: it is not as it was written" in look(folder)[1][0]
+
+
+def test_a_damaged_mark_is_named(tmp_path: Path) -> None:
+    maker = Maker(tmp_path / "r")
+    maker.seal("listen", refusals(3))
+    path = maker.dictionary("marks", [{"ts": START, "text": "deploy", "source": "root"}])
+    del maker.segments[-1]
+    folder = maker.finish()
+    assert look(folder)[1] == []
+    path.write_bytes(path.read_bytes()[:-9])
+    assert str(path) in look(folder)[1][0]
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"\xff"])
+def test_verify_without_a_manifest(tmp_path: Path, content: bytes | None) -> None:
+    folder = recording(tmp_path / "r")
+    (folder / MANIFEST).unlink()
+    if content is not None:
+        (folder / MANIFEST).write_bytes(content)
+    code, said = run(folder)
+    assert code == 1
+    assert MANIFEST in said
+    assert "do not balance" in said
