@@ -32,6 +32,7 @@ import pyarrow as pa
 
 from .decode import Records, decode
 from .errors import FormatError
+from .layout import open_regular
 from .schema import Table
 
 PREAMBLE = b"DROPTAPE"
@@ -40,9 +41,14 @@ _HEAD = struct.Struct("<IIIIIq")
 _CRC = struct.Struct("<I")
 _FRAME = _HEAD.size + _CRC.size
 HEADER, RECORDS = 1, 2
-_MAX_PAYLOAD = 1 << 30
+_MAX_RAW = 1 << 28
+"""More than a frame ever has: it is what was in one ring, or one reading of all counters."""
+_LZ4_RATIO = 255
+_SLACK = 1 << 16
 _CODEC = "lz4"
-_SEARCH = 1 << 16
+_FIRST_SEARCH, _SEARCH = 1 << 9, 1 << 16
+_WASTE = 64 << 20
+"""Bytes that may be read in vain, beside four times the file, before the search is given up."""
 
 
 def encode_frame(kind: int, rows: int, payload: bytes | memoryview, wall_offset_ns: int) -> bytes:
@@ -127,12 +133,18 @@ class JournalWriter:
             os.close(descriptor)
 
 
+def _too_large(raw: int, stored: int) -> bool:
+    """Say whether no frame of a recorder has these sizes."""
+    return raw > _MAX_RAW or stored > raw + _SLACK or raw > stored * _LZ4_RATIO + _SLACK
+
+
 def _seek_frame(file: BinaryIO, start: int) -> bool:
     """Go to the next place from `start` on that looks like a frame; False when there is none."""
     magic = _MAGIC.to_bytes(4, "little")
-    at, tail = start, b""
+    at, tail, size = start, b"", _FIRST_SEARCH
     file.seek(start)
-    while part := file.read(_SEARCH):
+    while part := file.read(size):
+        size = min(2 * size, _SEARCH)
         found = (tail + part).find(magic)
         if found >= 0:
             file.seek(at - len(tail) + found)
@@ -165,7 +177,8 @@ class JournalReader:
         self.damage = ""
         self.start = b""
         self._head = b""
-        with path.open("rb") as file:
+        self._read = 0
+        with open_regular(path) as file:
             if file.read(len(PREAMBLE)) != PREAMBLE:
                 raise FormatError(f"{path} is not a droptape journal, or its start is lost")
             first = self._next(file)
@@ -173,7 +186,7 @@ class JournalReader:
                 raise FormatError(f"{path}: the header is damaged ({self.damage or 'missing'})")
             try:
                 self.table = Table.from_json(json.loads(first[3])["table"])
-            except (ValueError, KeyError, TypeError) as exc:
+            except (ValueError, KeyError, TypeError, RecursionError) as exc:
                 raise FormatError(f"{path}: the header is damaged ({exc!r})") from exc
             self._start = file.tell()
 
@@ -188,10 +201,15 @@ class JournalReader:
             return None
         magic, kind, rows, raw, stored, offset = _HEAD.unpack_from(head)
         (crc,) = _CRC.unpack_from(head, _HEAD.size)
-        if magic != _MAGIC or raw > _MAX_PAYLOAD or stored > _MAX_PAYLOAD:
+        if magic != _MAGIC or _too_large(raw, stored):
             self.damage = f"damaged at byte {at}"
             return None
+        # Not by reading it: where frames are forged each would be the rest of the file.
+        if stored > os.fstat(file.fileno()).st_size - at - _FRAME:
+            self.damage = f"cut off at byte {at}"
+            return None
         payload = file.read(stored)
+        self._read += stored
         if len(payload) < stored:
             self.damage = f"cut off at byte {at}"
             return None
@@ -210,13 +228,18 @@ class JournalReader:
         """Yield every whole frame of records, in order; damaged parts between are skipped."""
         dtype = self.table.dtype
         damage = ""
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             file.seek(self._start)
+            left = 4 * os.fstat(file.fileno()).st_size + _WASTE
             while True:
-                at, self.damage = file.tell(), ""
+                at, self.damage, self._read = file.tell(), "", 0
                 item = self._next(file)
                 if item is None:
                     damage = damage or self.damage
+                    left -= self._read + _FIRST_SEARCH
+                    if left < 0:
+                        damage += "; there is too much damage to look for frames behind it"
+                        break
                     if not self.damage or not _seek_frame(file, at + 1):
                         break
                     continue

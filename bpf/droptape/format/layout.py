@@ -16,18 +16,38 @@ have the same sequence, the sealed file is whole and the journal is about to be 
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 import sys
 from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import BinaryIO
 
 MANIFEST = "recording.json"
 LOCK = "recorder.lock"
 IMPORTED = "imported_"
 """What the name of an imported table begins with."""
 _NAME = re.compile(r"(\d{6,})-(\d{8}T\d{6}Z)\.(parquet|journal)")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read; OSError when it is none: a pipe would be waited for without an end."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    file = os.fdopen(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return file
+
+
+def read_regular(path: Path) -> bytes:
+    """Return what is in a file; OSError as in `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +87,7 @@ def listing(recording: Path, table: str, listed: Container[str] = ()) -> Listing
         table: the folder in it.
         listed: the files that the manifest lists, each as ``<table>/<name>``.
     """
-    found: dict[int, SegmentFile] = {}
+    found: dict[int, list[SegmentFile]] = {}
     strays: list[Path] = []
     folder = recording / table
 
@@ -81,14 +101,16 @@ def listing(recording: Path, table: str, listed: Container[str] = ()) -> Listing
                 strays.append(path)
             continue
         file = SegmentFile(path, table, int(match[1]), match[3] == "parquet")
-        other = found.setdefault(file.sequence, file)
-        if other is not file:
-            worse, better = sorted((other, file), key=rank)
-            found[file.sequence] = better
-            # A journal stays beside what it became until the manifest has that.
-            if worse.sealed or worse.path.stem != better.path.stem:
-                strays.append(worse.path)
-    return Listing([found[sequence] for sequence in sorted(found)], strays)
+        found.setdefault(file.sequence, []).append(file)
+    best = [max(found[sequence], key=rank) for sequence in sorted(found)]
+    for one in best:
+        # A journal stays beside what it became until the manifest has that.
+        strays += [
+            other.path
+            for other in found[one.sequence]
+            if other is not one and (other.sealed or other.path.stem != one.path.stem)
+        ]
+    return Listing(best, strays)
 
 
 def segments(recording: Path, table: str) -> list[SegmentFile]:
@@ -133,7 +155,7 @@ def being_recorded(recording: Path) -> bool:
     import fcntl
 
     try:
-        with (recording / LOCK).open("rb") as lock:
+        with open_regular(recording / LOCK) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

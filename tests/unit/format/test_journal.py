@@ -2,16 +2,24 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from droptape.format.decode import Records
 from droptape.format.errors import FormatError
-from droptape.format.journal import PREAMBLE, JournalReader, JournalWriter
+from droptape.format.journal import (
+    HEADER,
+    PREAMBLE,
+    JournalReader,
+    JournalWriter,
+    encode_frame,
+)
 from droptape.format.schema import Column, Table
 from droptape.format.types import MONO, TEXT16, U32
 
@@ -120,6 +128,7 @@ def test_what_follows_an_overwritten_part_is_read(
     start = ends[0] + first % (len(data) - ends[0])
     end = min(start + size, len(data))
     path = tmp_path / "hole.journal"
+    assume(data[start:end] != b"\xff" * (end - start))
     path.write_bytes(data[:start] + b"\xff" * (end - start) + data[end:])
     numbers, damage = rows_in(path)
     starts = [0, *(sum(SIZES[: n + 1]) for n in range(len(SIZES)))]
@@ -141,6 +150,46 @@ def test_garbage_is_never_taken_for_rows(
     numbers, damage = rows_in(path)
     assert numbers == list(range(sum(SIZES)))
     assert bool(damage) == bool(garbage)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.journal")
+    with pytest.raises(OSError, match="no regular file"):
+        JournalReader(tmp_path / "a.journal")
+
+
+def forged(raw: int, stored: int) -> bytes:
+    return struct.pack("<IIIIIqI", 0x4A50_5444, 2, 1, raw, stored, 0, 0)
+
+
+@pytest.mark.parametrize("sizes", [(1 << 30, 1 << 29), (1 << 27, 64), (8, 1 << 26)])
+def test_no_recorder_writes_such_a_frame(
+    written: tuple[Path, bytes, list[int]], tmp_path: Path, sizes: tuple[int, int]
+) -> None:
+    path = tmp_path / "large.journal"
+    path.write_bytes(written[1] + forged(*sizes) + bytes(100))
+    numbers, damage = rows_in(path)
+    assert numbers == list(range(sum(SIZES)))
+    assert damage.startswith("damaged at byte")
+
+
+def test_a_journal_full_of_forged_frames_is_given_up_soon(
+    written: tuple[Path, bytes, list[int]], tmp_path: Path
+) -> None:
+    path = tmp_path / "forged.journal"
+    path.write_bytes(written[1] + forged(1 << 22, 1 << 22) * (1 << 18))  # 9 MB of them
+    start = time.monotonic()
+    numbers, damage = rows_in(path)
+    assert time.monotonic() - start < 10
+    assert numbers == list(range(sum(SIZES)))
+    assert "too much damage" in damage
+
+
+def test_a_header_that_is_nested_too_deep(tmp_path: Path) -> None:
+    path = tmp_path / "deep.journal"
+    path.write_bytes(PREAMBLE + encode_frame(HEADER, 0, b"[" * 100_000, 0))
+    with pytest.raises(FormatError, match="header is damaged"):
+        JournalReader(path)
 
 
 def test_a_journal_that_grows_can_be_read(tmp_path: Path) -> None:
