@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
@@ -18,14 +19,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from droptape.format.layout import MANIFEST, Listing, SegmentFile, added_later, sequence_of
-from droptape.format.manifest import Manifest, Segment, sha256
+from droptape.format.layout import LOCK, MANIFEST, Listing, SegmentFile, added_later, sequence_of
+from droptape.format.manifest import Manifest, Removed, Segment, sha256
 
 from .window import is_state
 
 EVENT_BYTES = 64 << 20
 """Of the files of events so much is compared when recordings are opened; of the others all."""
 _THREADS = 4
+_AFTER_NS = 1_000_000_000
 NOT_REGULAR = "is no regular file"
 
 
@@ -208,6 +210,26 @@ class Integrity:
             and file not in present
             and journals.get(Path(file).stem, -1) < segment.rows
         ]
+
+
+def doubts(folder: Path, manifest: Manifest | None) -> Iterator[tuple[Path, str]]:
+    """Yield what is impossible about a recording as a whole."""
+    lock = folder / LOCK
+    with suppress(OSError):
+        irregular = not_regular(lock)
+        if irregular:
+            yield lock, f"{irregular}: whether it is being recorded is not known"
+    if manifest is None:
+        return
+    for table in sorted(set(manifest.removed) - set(removed(manifest))):
+        text = f"says that {table} was removed up to a time after its end, which is not so"
+        yield folder / MANIFEST, text
+
+
+def removed(manifest: Manifest) -> dict[str, Removed]:
+    """Return what was removed and can have been: what is not after it is hidden from answers."""
+    ended = manifest.ended_ns if manifest.ended_ns is not None else time.time_ns()
+    return {t: part for t, part in manifest.removed.items() if part.last_ns <= ended + _AFTER_NS}
 
 
 def name_of(file: SegmentFile) -> str:

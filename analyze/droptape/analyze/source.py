@@ -8,14 +8,14 @@ answered by listing again.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from droptape.format.errors import FormatError
+from droptape.format.errors import FormatError, NewerFormatError
 from droptape.format.journal import JournalReader
 from droptape.format.layout import MANIFEST, Listing, SegmentFile, being_recorded, listing
 from droptape.format.manifest import Manifest
@@ -24,7 +24,7 @@ from droptape.format.tables import TABLES
 
 from .bundle.container import is_bundle
 from .errors import RecordingError, not_readable
-from .integrity import Allowance, Integrity, stray
+from .integrity import Allowance, Integrity, doubts, removed, stray
 
 TABLE_KEY = b"droptape.table"
 """Key of a table's declaration (JSON) in the footer of a sealed file."""
@@ -162,9 +162,12 @@ def load(
         raise RecordingError(f"{path} {what}")
     shared = allowance or Allowance()
     for _ in range(_ATTEMPTS):
-        source = _load(path, name, shared)
-        # What does not fit the manifest may have come after it, or gone before it was read.
-        if not source.problems or _manifest(path)[0] == source.manifest:
+        found = _manifest(path)
+        source = _load(path, name, found, shared)
+        # What does not fit the manifest may have come after it, or gone before it was read; and
+        # the recorder may have ended in order since.
+        fits = not source.problems and source.state != "interrupted"
+        if fits or _manifest(path)[0] == found[0]:
             break
     return source
 
@@ -172,15 +175,21 @@ def load(
 def _manifest(path: Path) -> tuple[Manifest | None, str]:
     try:
         return Manifest.read(path), ""
+    except NewerFormatError as exc:
+        raise RecordingError(str(exc)) from exc
     except FormatError as exc:
         return None, str(exc)
 
 
-def _load(path: Path, name: str, allowance: Allowance) -> Source:
-    running = being_recorded(path)
-    manifest, reason = _manifest(path)
-    source = Source(path, name, manifest, running)
+def _load(
+    path: Path, name: str, found: tuple[Manifest | None, str], allowance: Allowance
+) -> Source:
+    manifest, reason = found
+    source = Source(path, name, manifest, being_recorded(path))
     integrity = Integrity(path, manifest)
+    source.problems += [Problem(file, text) for file, text in doubts(path, manifest)]
+    if manifest is not None:
+        source.manifest = replace(manifest, removed=removed(manifest))
     listings: dict[str, Listing] = {}
     for table in _table_names(path, manifest, integrity):
         try:

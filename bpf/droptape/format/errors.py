@@ -9,3 +9,7 @@ class DroptapeError(Exception):
 
 class FormatError(DroptapeError):
     """A file of a recording cannot be read; the text names the file."""
+
+
+class NewerFormatError(FormatError):
+    """A file was written by a newer droptape than this one."""

@@ -9,10 +9,11 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from .errors import FormatError
-from .layout import MANIFEST
+from .errors import FormatError, NewerFormatError
+from .layout import MANIFEST, open_regular, read_regular
+from .plain import build
 from .schema import Table
 
 FORMAT_VERSION = 1
@@ -137,28 +138,29 @@ class Manifest:
         """Read what `to_json` wrote; FormatError, which names `origin`, when it is not that."""
         try:
             version = data["format_version"]
-            if not isinstance(version, int) or version > FORMAT_VERSION:
-                raise FormatError(
-                    f"{origin} has format version {version}, this droptape reads up to "
-                    f"{FORMAT_VERSION}: update droptape"
+            if type(version) is not int or version < 1:
+                raise ValueError(f"format version {version!r}")
+            if version > FORMAT_VERSION:
+                raise NewerFormatError(
+                    f"{origin} was written by a newer droptape (format version {version}): "
+                    "update droptape"
                 )
-            known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-            known["host"] = Host(**data["host"])
-            known["tables"] = {n: Table.from_json(t) for n, t in data["tables"].items()}
-            known["probes"] = [Probe(**p) for p in data["probes"]]
-            known["clocks"] = [Clock(**c) for c in data["clocks"]]
-            known["segments"] = [Segment(**s) for s in data["segments"]]
-            strange = [s.file for s in known["segments"] if not _in_its_table(s)]
+            tables = {n: Table.from_json(t) for n, t in data["tables"].items()}
+            wrong = [n for n, table in tables.items() if n != table.name]
+            if wrong:
+                raise ValueError(*wrong)
+            found = build(cls, data, tables=tables)
+            strange = [s.file for s in found.segments if not _in_its_table(s)]
             if strange:
                 raise ValueError(f"{strange[0]!r} is no file of a table")
-            wrong = [n for n, table in known["tables"].items() if n != table.name]
-            if wrong or known.get("state", "recording") not in get_args(State):
-                raise ValueError(*wrong or [known["state"]])
-            known["removed"] = {n: Removed(**r) for n, r in data.get("removed", {}).items()}
-            return cls(**known)
+            return found
+        except NewerFormatError:
+            raise
         except FormatError as exc:
             raise FormatError(f"{origin}: {exc}") from exc
-        except (KeyError, TypeError, AttributeError, ValueError) as exc:
+        except (
+            KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError
+        ) as exc:  # fmt: skip
             raise FormatError(f"{origin} is damaged: {exc!r}") from exc
 
     def to_bytes(self) -> bytes:
@@ -175,13 +177,13 @@ class Manifest:
         """Read the manifest of `recording`; FormatError when it is missing or damaged."""
         path = recording / MANIFEST
         try:
-            text = path.read_bytes()
+            text = read_regular(path)
             data = json.loads(text)
         except FileNotFoundError as exc:
             raise FormatError(f"{recording} is not a recording: it has no {MANIFEST}") from exc
         except OSError as exc:
             raise FormatError(f"{path} cannot be read: {exc.strerror}") from exc
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise FormatError(f"{path} is damaged: {exc}") from exc
         if not isinstance(data, dict):
             raise FormatError(f"{path} is damaged: not an object")
@@ -224,7 +226,7 @@ def sync_folder(folder: Path) -> None:
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal text."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from droptape.analyze import integrity, open_recording
@@ -225,6 +226,48 @@ def test_large_files_of_events_are_left_to_verify(
     data[len(data) // 3] ^= 4
     path.write_bytes(data)
     assert f"{path}: left out: it is not as it was written" in look(folder)[1][0]
+
+
+def test_a_removal_in_the_future_hides_nothing(tmp_path: Path) -> None:
+    far = Removed(9, 1, 20, 100, START, START + 10**17)
+    folder = recording(tmp_path / "r", removed={"counters": far})
+    found, problems, good = look(folder)
+    assert (found, good) == (50, False)
+    assert str(folder / MANIFEST) in problems[0]
+
+
+@pytest.mark.parametrize("name", ["recorder.lock", MANIFEST])
+def test_a_pipe_is_named_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    folder = recording(tmp_path / "r")
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    found, problems, _ = look(folder)
+    assert found == 50
+    assert name in problems[0]
+    assert "no regular file" in problems[0]
+    code, said = run(folder)
+    assert code == 1
+    assert name in said
+
+
+def test_a_pipe_in_place_of_a_journal(tmp_path: Path) -> None:
+    folder = killed(tmp_path / "r")
+    path = file(folder, 3)
+    path.unlink()
+    os.mkfifo(path)
+    found, problems, _ = look(folder)
+    assert (found, problems) == (50, [f"{path}: is no regular file, left out"])
+
+
+def test_a_declaration_that_is_nested_too_deep(tmp_path: Path) -> None:
+    folder = recording(tmp_path / "r")
+    (folder / MANIFEST).unlink()
+    path = file(folder)
+    rows = pq.read_table(path).replace_schema_metadata({"droptape.table": "[" * 100_000})
+    pq.write_table(rows, path)
+    found, problems, _ = look(folder)
+    assert found == 30
+    assert any(str(path) in text for text in problems)
 
 
 def test_a_damaged_mark_is_named(tmp_path: Path) -> None:

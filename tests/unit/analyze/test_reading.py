@@ -119,7 +119,7 @@ def test_a_damaged_dictionary_costs_names_only(tmp_path: Path) -> None:
         assert len(rec.problems) == 3
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{}", b"[1]", b"\xff", b'{"format_version": 99}'])
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"[1]", b"\xff"])
 def test_tables_are_read_without_a_manifest(tmp_path: Path, content: bytes | None) -> None:
     path = make_incident(tmp_path / "r")
     (path / MANIFEST).unlink()
@@ -132,6 +132,14 @@ def test_tables_are_read_without_a_manifest(tmp_path: Path, content: bytes | Non
         assert MANIFEST in str(rec.problems[0])
         assert rec.info().recordings[0].state == "unknown"
         assert rec.summary().events > 0
+
+
+def test_a_recording_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    path = make_incident(tmp_path / "r")
+    (path / MANIFEST).write_bytes(b'{"format_version": 2}')
+    newer = r"written by a newer droptape \(format version 2\): update droptape$"
+    with pytest.raises(RecordingError, match=newer):
+        open_recording(path).close()
 
 
 def test_a_journal_alone_is_readable(tmp_path: Path) -> None:

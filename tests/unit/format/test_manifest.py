@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,12 @@ from droptape.bpf.kinds import all_kinds
 from droptape.format import layout
 from droptape.format.errors import FormatError
 from droptape.format.manifest import Clock, Host, Manifest, Probe, Segment, sha256
+
+REMOVED = {"through": 1, "files": 1, "rows": 1, "bytes": 1, "first_ns": 1, "last_ns": 2}
+SEGMENT = {
+    "table": "drops", "file": "drops/x.parquet", "rows": 1, "first_ns": 1, "last_ns": 2,
+    "bytes": 1, "sha256": "",
+}  # fmt: skip
 
 
 def example() -> Manifest:
@@ -71,6 +78,21 @@ def test_a_cut_manifest_is_told_by_name(tmp_path: Path) -> None:
         ({"tables": {"t": {}}}, "damaged"),
         ({"segments": [{"file": "x"}]}, "damaged"),
         ({"clocks": None}, "damaged"),
+        ({"format_version": 0}, "damaged"),
+        ({"format_version": True}, "damaged"),
+        ({"started_ns": 10**30}, "started_ns is 1000"),
+        ({"started_ns": -(10**20)}, "damaged"),
+        ({"started_ns": "x"}, "damaged"),
+        ({"started_ns": 1.5e18}, "damaged"),
+        ({"ended_ns": 10**30}, "damaged"),
+        ({"losses": {"drops": "x"}}, "losses is 'x'"),
+        ({"losses": {"drops": {"ring_full": -1}}}, "damaged"),
+        ({"notes": [1, {}]}, "notes is 1"),
+        ({"removed": {"drops": {**REMOVED, "last_ns": 10**30}}}, "last_ns is"),
+        ({"removed": {"drops": {**REMOVED, "rows": None}}}, "rows is None"),
+        ({"segments": [{**SEGMENT, "file": "../drops/x.parquet"}]}, "no file of a table"),
+        ({"segments": [{**SEGMENT, "table": "..", "file": "../x.parquet"}]}, "no file of a table"),
+        ({"probes": [{"name": "x", "table": "t", "mechanism": "", "attached": "no"}]}, "attached"),
     ],
 )
 def test_a_damaged_manifest_is_told_by_name(
@@ -82,7 +104,7 @@ def test_a_damaged_manifest_is_told_by_name(
     assert str(tmp_path / layout.MANIFEST) in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "\xff", "{"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", "\xff", "{", "[" * 100_000])
 def test_what_is_no_manifest(tmp_path: Path, text: str) -> None:
     (tmp_path / layout.MANIFEST).write_text(text, "latin-1")
     with pytest.raises(FormatError, match=r"recording\.json"):
@@ -118,6 +140,26 @@ def test_segments_are_listed_once_and_in_order(tmp_path: Path) -> None:
     assert [(s.sequence, s.sealed) for s in found] == [(2, True), (10, False), (1_000_000, True)]
     assert layout.stem(2, start) == "000002-20231114T221320Z"
     assert layout.segments(tmp_path, "none") == []
+
+
+def test_of_two_files_of_a_number_the_listed_one_counts(tmp_path: Path) -> None:
+    (tmp_path / "drops").mkdir()
+    names = [f"000001-20231114T22132{n}Z.parquet" for n in range(3)]
+    for name in (*names, "000001-20231114T221321Z.journal", "foo.parquet", "000002-x.journal"):
+        (tmp_path / "drops" / name).touch()
+    found = layout.listing(tmp_path, "drops", {f"drops/{names[1]}"})
+    assert [file.path.name for file in found.segments] == [names[1]]
+    strays = {path.name for path in found.strays}
+    assert strays == {names[0], names[2], "foo.parquet", "000002-x.journal"}
+
+
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    for name in (layout.LOCK, layout.MANIFEST):
+        os.mkfifo(tmp_path / name)
+    assert not layout.being_recorded(tmp_path)
+    assert not layout.is_recording(tmp_path)
+    with pytest.raises(FormatError, match=r"recording\.json cannot be read: it is no regular file"):
+        Manifest.read(tmp_path)
 
 
 def test_a_recording_is_being_recorded_while_its_lock_is_held(tmp_path: Path) -> None:
