@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -386,3 +387,17 @@ def test_clocks_that_were_set_are_said(tmp_path: Path) -> None:
         said = "\n".join(map(str, rec.problems))
     assert "its clock was set by +1.000 s while it recorded" in said
     assert "its clock was set by +4.000 s since stepped-" in said
+
+
+def test_verify_misses_the_entry_of_rows(folder: Path, tmp_path: Path) -> None:
+    target = Path(shutil.copytree(folder, tmp_path / "data"))
+    with open_recording(target) as rec:
+        assert not [f for f in rec.verify().unexplained if f.part == "files"]
+    damaged, gone = sorted(target.glob("_recordings/*/*/*.json"))[:2]
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    gone.unlink()
+    with open_recording(target) as rec:
+        bad = [f for f in rec.verify().unexplained if f.part == "files"]
+    assert len(bad) == 2
+    assert any(f.subject == damaged.relative_to(target).as_posix() for f in bad)
+    assert any(f"belongs to {gone.stem}, which has no entry" in f.why for f in bad)

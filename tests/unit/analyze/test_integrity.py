@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from droptape.analyze import integrity, open_recording
+from droptape.analyze import RecordingError, integrity, open_recording
 from droptape.format.layout import MANIFEST
 from droptape.format.manifest import Manifest, Removed
 from unit.analyze.make import START, Maker
@@ -248,6 +248,12 @@ def test_a_pipe_is_named_and_not_waited_for(tmp_path: Path, name: str) -> None:
     code, said = run(folder)
     assert code == 1
     assert name in said
+
+
+def test_a_pipe_is_no_bundle(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.droptape")
+    with pytest.raises(RecordingError, match="neither a recording's folder nor a bundle"):
+        open_recording(tmp_path / "x.droptape").close()
 
 
 def test_a_pipe_in_place_of_a_journal(tmp_path: Path) -> None:

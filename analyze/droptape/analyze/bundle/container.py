@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from droptape.analyze.errors import RecordingError
-from droptape.format.layout import MANIFEST
+from droptape.format.layout import MANIFEST, open_regular
 
 ENDING = ".droptape"
 INDEX = "bundle.json"
@@ -49,8 +49,8 @@ _CHUNK = 1 << 20
 def is_bundle(path: Path) -> bool:
     """Say whether `path` is a file that looks like a bundle."""
     try:
-        with path.open("rb") as file:
-            return path.is_file() and file.read(len(_START)) == _START
+        with open_regular(path) as file:
+            return file.read(len(_START)) == _START
     except OSError:
         return False
 
