@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,6 +14,7 @@ import pyarrow.parquet as pq
 from .cells import json_value, text_columns
 from .errors import QueryError
 from .plain import aligned
+from .targets import destination, whole_file
 
 MAX_TABLE_ROWS = 1000
 """Rows of a table or Markdown; the other formats take any number."""
@@ -32,39 +29,6 @@ class Format(str, Enum):
     NDJSON = "ndjson"
     MARKDOWN = "markdown"
     PARQUET = "parquet"
-
-
-@contextmanager
-def destination(output: Path | None) -> Iterator[TextIO]:
-    """Open `output`, or standard output. A file appears whole under its name, or not at all."""
-    if output is None:
-        yield sys.stdout
-        return
-    with whole_file(output) as aside, aside.open("w", encoding="utf-8", newline="") as file:
-        yield file
-
-
-@contextmanager
-def whole_file(output: Path) -> Iterator[Path]:
-    """Give a file to write aside, which becomes `output` when all went well."""
-    try:
-        fd, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.absolute().parent)
-    except OSError as exc:
-        raise QueryError(f"{output} cannot be written: {exc.strerror}") from exc
-    aside = Path(name)
-    try:
-        os.close(fd)
-        yield aside
-        umask = os.umask(0)
-        os.umask(umask)
-        aside.chmod(0o666 & ~umask)
-        aside.replace(output)
-    except OSError as exc:
-        aside.unlink(missing_ok=True)
-        raise QueryError(f"{output} cannot be written: {exc.strerror or exc}") from exc
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
 
 
 def write(reader: pa.RecordBatchReader, form: Format, output: Path | None) -> None:

@@ -20,10 +20,10 @@ from .export import MAX_EVENTS, Export, ExportFormat, export
 from .info import Info, describe
 from .marks import marks_of
 from .origin import Folders, Origin
-from .output import destination
 from .source import load
 from .summary import Summary, summarize
 from .symbolize import symbolize
+from .targets import destination
 from .timeline import timeline
 from .times import Mark, Window
 from .top import top

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 
 from droptape.analyze.errors import QueryError, RecordingError
 from droptape.analyze.marks import landmarks
-from droptape.analyze.output import whole_file
 from droptape.analyze.render.words import size as size_text
 from droptape.analyze.render.words import utc
 from droptape.analyze.source import TABLE_KEY, Source, load
+from droptape.analyze.targets import whole_file
 from droptape.analyze.times import Window, window
 from droptape.format.layout import IMPORTED, MANIFEST, stem
 from droptape.format.manifest import Manifest, Segment

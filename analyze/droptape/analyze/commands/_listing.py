@@ -20,8 +20,9 @@ from rich.console import Console
 from droptape.analyze.database import EngineName
 from droptape.analyze.errors import OutputClosed, QueryError
 from droptape.analyze.opening import open_recording
-from droptape.analyze.output import Format, destination, write, write_json
+from droptape.analyze.output import Format, write, write_json
 from droptape.analyze.recording import Recording
+from droptape.analyze.targets import destination
 
 Recordings = Annotated[
     list[str],

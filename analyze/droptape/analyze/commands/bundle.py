@@ -9,6 +9,7 @@ import typer
 
 from droptape.analyze.errors import QueryError
 from droptape.analyze.render.words import size
+from droptape.analyze.targets import is_stream
 
 from ._listing import From, To, opened
 
@@ -55,7 +56,8 @@ def bundle(
     limit = _bytes(max_size)
     with opened([recording]) as rec:
         made = rec.bundle(output, start=start, end=end, max_size=limit, redact=redact, key=key)
-    print(f"{made}: {size(made.stat().st_size)}")
+    if not is_stream(made):
+        print(f"{made}: {size(made.stat().st_size)}")
 
 
 def _bytes(text: str) -> int:

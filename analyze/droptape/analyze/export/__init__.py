@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 import duckdb
 
 from droptape.analyze.errors import QueryError
-from droptape.analyze.output import destination
+from droptape.analyze.targets import destination
 
 from . import openmetrics, perfetto
 from .questions import Written
