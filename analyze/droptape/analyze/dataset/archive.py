@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from droptape.analyze.bundle.container import is_bundle
 from droptape.analyze.database import Settings
 from droptape.analyze.dictionary import LOCATIONS
 from droptape.analyze.engine import literal, name
@@ -22,7 +23,7 @@ from droptape.analyze.origin import Folders
 from droptape.analyze.recording import Recording
 from droptape.analyze.source import Source, load
 from droptape.analyze.verify.files import damage
-from droptape.format.layout import MANIFEST, stem
+from droptape.format.layout import MANIFEST, is_recording, stem
 from droptape.format.manifest import Manifest
 
 from .catalog import (
@@ -37,7 +38,7 @@ from .catalog import (
 )
 from .columns import LOCATION_TABLE, StoredColumn, arrow_schema, stored_columns
 from .layout import RECORDINGS
-from .store import Store, Upload, open_store
+from .store import FolderStore, Store, Upload, open_store
 
 _GROUP_ROWS = 131_072
 _BATCH_ROWS = 65_536
@@ -79,12 +80,17 @@ def archive(paths: Sequence[str], destination: str) -> Archived:
         destination: a folder, or ``s3://bucket/prefix``.
 
     Raises:
-        RecordingError: there is no such recording, or the dataset cannot be reached.
+        RecordingError: there is no such recording, the destination is one or lies in one, or the
+            dataset cannot be reached.
     """
     store = open_store(destination)
+    if isinstance(store, FolderStore):
+        _check_not_recorded(store.root)
+    found = find(paths)
+    if isinstance(store, FolderStore):
+        _check_apart(store.root, found)
     done = Archived()
     machines = _machines(store)
-    found = find(paths)
     for path, short in zip(found, short_names(found), strict=True):
         try:
             _archive(store, path, short, machines, done)
@@ -94,6 +100,29 @@ def archive(paths: Sequence[str], destination: str) -> Archived:
             done.failed += 1
             done.left_out.append(f"{path}: {_line(exc).removeprefix(f'{path}: ')}; left out")
     return done
+
+
+def _check_not_recorded(root: Path) -> None:
+    """Refuse a folder of a recording: what is asked of it later would be asked of a dataset."""
+    what = f"{root} is a recording"
+    if root.exists() and not root.is_dir():
+        what = f"{root} is a {'bundle' if is_bundle(root) else 'file'}"
+    elif not is_recording(root):
+        around = next((p for p in root.resolve().parents if is_recording(p)), None)
+        if around is None:
+            return
+        what = f"{root} lies in the recording {around}"
+    raise RecordingError(
+        f"{what}, so no dataset is made there: name a folder for the dataset after the recordings"
+    )
+
+
+def _check_apart(root: Path, sources: Sequence[Path]) -> None:
+    for source in sources:
+        if source.resolve().is_relative_to(root.resolve()):
+            raise RecordingError(
+                f"{source} lies in {root}, where the dataset is to be: name another folder for it"
+            )
 
 
 def _line(exc: Exception) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 
 from droptape.analyze.errors import RecordingError
+from droptape.format.layout import is_recording
 
 from .layout import is_dataset
 from .store import FolderStore, Store, is_remote, open_store
@@ -30,4 +31,12 @@ def _is_folder(text: str) -> bool:
     if "://" in text:
         return False
     store = open_store(text)
-    return isinstance(store, FolderStore) and is_dataset(store.root)
+    if not isinstance(store, FolderStore) or not is_dataset(store.root):
+        return False
+    if is_recording(store.root):
+        # Made by droptape archive when it still took its last recording for the dataset.
+        raise RecordingError(
+            f"{store.root} is a recording into which a dataset was archived: to have the recording "
+            f"back, remove _recordings, _tables and every date=* folder in it"
+        )
+    return True
