@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .cells import json_value, text_columns
+from .cells import interval_text, json_value, python_values, text_columns
 from .errors import QueryError
 from .plain import aligned
 from .targets import destination, whole_file
@@ -35,14 +35,13 @@ def write(reader: pa.RecordBatchReader, form: Format, output: Path | None) -> No
     """Write all batches of `reader`.
 
     Raises:
-        QueryError: Parquet without a file, or a file that cannot be written.
+        QueryError: Parquet without a file, or with what it has no type for, or a file that cannot
+            be written.
     """
     if form is Format.PARQUET:
         if output is None:
             raise QueryError("parquet needs a file: -o FILE")
-        with whole_file(output) as aside, pq.ParquetWriter(aside, reader.schema) as writer:
-            for batch in reader:
-                writer.write_batch(batch)
+        _parquet(reader, output)
         return
     with destination(output) as out:
         if form is Format.CSV:
@@ -51,7 +50,7 @@ def write(reader: pa.RecordBatchReader, form: Format, output: Path | None) -> No
             _json(reader, out)
         elif form is Format.NDJSON:
             for row in _rows(reader):
-                out.write(json.dumps(row, ensure_ascii=False) + "\n")
+                out.write(_dumped(row, out) + "\n")
         else:
             _grid(reader, out, markdown=form is Format.MARKDOWN)
 
@@ -59,24 +58,51 @@ def write(reader: pa.RecordBatchReader, form: Format, output: Path | None) -> No
 def write_json(value: Any, output: Path | None) -> None:
     """Write one JSON value, indented."""
     with destination(output) as out:
-        out.write(json.dumps(json_value(value), ensure_ascii=False, indent=2) + "\n")
+        out.write(_dumped(json_value(value), out, indent=2) + "\n")
+
+
+def _dumped(value: Any, out: TextIO, indent: int | None = None) -> str:
+    # What another encoding lacks is written as JSON writes it, so that it stays JSON.
+    unicode = (out.encoding or "utf-8").lower().startswith("utf")
+    return json.dumps(value, ensure_ascii=not unicode, indent=indent)
+
+
+def _parquet(reader: pa.RecordBatchReader, output: Path) -> None:
+    schema = reader.schema
+    for index, field in enumerate(schema):
+        if field.type == pa.month_day_nano_interval():
+            schema = schema.set(index, pa.field(field.name, pa.string()))
+    with whole_file(output) as aside:
+        try:
+            writer = pq.ParquetWriter(aside, schema)
+        except pa.ArrowNotImplementedError as exc:
+            raise QueryError(
+                f"parquet cannot hold these columns: {exc}; cast the column to VARCHAR"
+            ) from exc
+        with writer:
+            for batch in reader:
+                columns = [
+                    _intervals(batch.column(i)) if field.type != batch.column(i).type
+                    else batch.column(i) for i, field in enumerate(schema)
+                ]  # fmt: skip
+                writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+
+
+def _intervals(column: pa.Array[Any]) -> pa.Array[Any]:
+    """Return intervals, for which Parquet has no type, as text."""
+    found = [None if value is None else interval_text(value) for value in column.to_pylist()]
+    return pa.array(found, pa.string())
 
 
 def _rows(reader: Iterable[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
     for batch in reader:
         columns = [
-            [json_value(v) for v in values(batch.column(i))] for i in range(batch.num_columns)
+            [json_value(v) for v in python_values(batch.column(i))]
+            for i in range(batch.num_columns)
         ]
         names = batch.schema.names
         for row in zip(*columns, strict=True):
             yield dict(zip(names, row, strict=True))
-
-
-def values(column: pa.Array[Any]) -> list[Any]:
-    """Return Python values; timestamps as ISO 8601 text in UTC, which keeps nanoseconds."""
-    if pa.types.is_timestamp(column.type):
-        return [None if t is None else t.replace(" ", "T") + "Z" for t in text_columns(column)]
-    return list(column.to_pylist())
 
 
 def _csv(reader: pa.RecordBatchReader, out: TextIO) -> None:
@@ -92,7 +118,7 @@ def _csv(reader: pa.RecordBatchReader, out: TextIO) -> None:
 def _json(reader: pa.RecordBatchReader, out: TextIO) -> None:
     separator = "[\n"
     for row in _rows(reader):
-        out.write(separator + "  " + json.dumps(row, ensure_ascii=False))
+        out.write(separator + "  " + _dumped(row, out))
         separator = ",\n"
     out.write("[]\n" if separator == "[\n" else "\n]\n")
 
