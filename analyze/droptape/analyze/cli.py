@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 
 _EXTRA = ("duckdb", "rich", "typer")
 
 
 def main() -> None:
-    """Run the command line; exit code 0, or 2 when there is no answer."""
+    """Run the command line, which needs the extra `analyze`."""
     missing = [module for module in _EXTRA if importlib.util.find_spec(module) is None]
     if missing:
         print(
@@ -18,20 +17,11 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    from .app import app
-    from .errors import DroptapeError, OutputClosed
-
     try:
-        app()
-    except DroptapeError as exc:
-        print(f"droptape: {exc}", file=sys.stderr)
-        sys.exit(2)
-    except OutputClosed:
-        # The reader has seen enough. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        from .running import run
     except KeyboardInterrupt:
         sys.exit(130)
+    sys.exit(run())
 
 
 if __name__ == "__main__":

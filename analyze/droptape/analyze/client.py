@@ -113,6 +113,11 @@ class Client:
             QueryError: it is wrong or failed; also on leaving the `with`.
         """
         assert self._process.stdout is not None
+        if timeout is not None and not 0 < timeout <= threading.TIMEOUT_MAX:
+            raise QueryError(
+                f"a timeout of {timeout} s cannot be kept: more than 0, "
+                f"at most {threading.TIMEOUT_MAX:.0f}, or none at all"
+            )
         timer = threading.Timer(timeout, self._stop) if timeout else None
         if timer is not None:
             timer.daemon = True

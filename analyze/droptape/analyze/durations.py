@@ -6,6 +6,8 @@ import re
 
 from .errors import QueryError
 
+LONGEST_NS = 106_751 * 86_400_000_000_000
+"""What 64 bits hold, in whole days."""
 _UNITS = {
     "ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000,
     "min": 60_000_000_000, "h": 3_600_000_000_000, "d": 86_400_000_000_000,
@@ -19,4 +21,7 @@ def nanoseconds(text: str) -> int:
     match = _PARTS.fullmatch(text.strip())
     if match is None or match[2].lower() not in _UNITS:
         raise QueryError(f"{text!r} is not a duration; write 100ms, 1s, 5m or 1h")
-    return round(float(match[1]) * _UNITS[match[2].lower()])
+    found = float(match[1]) * _UNITS[match[2].lower()]
+    if found > LONGEST_NS:
+        raise QueryError(f"{text.strip()[:40]!r} is too long: at most 292 years, 106751d")
+    return round(found)

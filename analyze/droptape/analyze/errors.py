@@ -10,7 +10,15 @@ __all__ = ["DroptapeError", "FormatError", "QueryError", "QueryTimeoutError", "R
 
 
 class OutputClosed(Exception):  # noqa: N818 (not an error: the reader has seen enough)
-    """Standard output was closed, as by ``| head``."""
+    """Standard output was closed, as by ``| head``.
+
+    Attributes:
+        code: what the command's exit code is all the same.
+    """
+
+    def __init__(self, code: int = 0) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 class RecordingError(DroptapeError):

@@ -30,12 +30,16 @@ def find(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
 
 def _expand(pattern: str) -> list[Path]:
-    path = Path(pattern).expanduser()
     try:
-        found = path.exists()
-    except OSError as exc:
+        path = Path(pattern).expanduser()
+        there = path.exists()
+    except PermissionError as exc:
         raise not_readable(path, exc) from exc
-    if found:
+    except (OSError, RuntimeError, ValueError) as exc:
+        why = exc.strerror or exc if isinstance(exc, OSError) else exc
+        shown = pattern if len(pattern) <= 200 else f"{pattern[:200]}…"
+        raise RecordingError(f"{shown} cannot be read: {why}") from exc
+    if there:
         # Of a folder that is closed `load` says so: the others that were named are read.
         inside = [] if is_closed(path) else _recordings_in(path)
         if inside and not is_recording(path) and not is_dataset(path):

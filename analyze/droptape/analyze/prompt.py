@@ -14,7 +14,8 @@ from droptape.format.errors import DroptapeError
 from .client import Client
 from .errors import QueryError
 from .output import Format, write
-from .plain import aligned
+from .plain import aligned, printable
+from .saying import say
 
 _KEYWORDS = [
     "SELECT",
@@ -76,7 +77,7 @@ class Prompt:
     def run(self) -> None:
         """Answer until the end of the input."""
         for problem in self._client.problems:
-            print(f"droptape: warning: {problem}", file=sys.stderr)
+            say(f"warning: {problem}")
         if sys.stdin.isatty():
             print(f"tables: {', '.join(self._client.tables)}\n{_HELP}")
         lines: list[str] = []
@@ -110,7 +111,7 @@ class Prompt:
             with self._client.ask(sql) as reader:
                 write(reader, Format.TABLE, None)
         except DroptapeError as exc:
-            print(f"error: {exc}")
+            print(f"error: {printable(str(exc))}")
         except KeyboardInterrupt:
             print("stopped")
             self._client.close()
@@ -129,7 +130,7 @@ class Prompt:
             else:
                 print(_HELP)
         except DroptapeError as exc:
-            print(f"error: {exc}")
+            print(f"error: {printable(str(exc))}")
 
     def _describe(self, table: str) -> None:
         if table not in self._client.tables:

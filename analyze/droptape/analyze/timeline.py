@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _NICE = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # of ms; longer ones are below
 _NICE_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400)
+_OWN = {"start", "offset", "events", "failed", "p50_ms", "p90_ms", "p99_ms", "max_ms"}
 BUCKETS = 60
 """Buckets that ``auto`` aims at: what fits beside a label in 80 columns."""
 
@@ -58,13 +59,15 @@ def timeline(
         declared = rec.views[table].table if table in rec.views else None
         by = "kind" if table in (None, NAME) else declared.cause if declared else ""
         by = by or "recording"
+    # A column of the recording may be called as one of the answer.
+    label = f"{by}_of_event" if by.lower() in _OWN else by
     chosen = columns.choose_table(rec, [by, "ts"], table)
     key = columns.expression(rec, chosen, by)
     sql = load(
         "timeline",
         key=key,
         label="addr_text(k)" if columns.is_address(rec, by) else "k",
-        by=name(by),
+        by=name(label),
         amount=columns.row_amount(rec, chosen),
         table=f"raw.{name(chosen)}",
         condition=columns.reading(rec, chosen, include_benign, [by]),
@@ -75,7 +78,7 @@ def timeline(
         sql = load(
             "timeline_beside",
             events=sql,
-            by=name(by),
+            by=name(label),
             label=literal(beside),
             load=name(imported(rec, beside)),
             width=str(bucket_width(rec, bucket)),

@@ -77,8 +77,13 @@ def instant(text: str | int, landmarks: Landmarks) -> int:
     Raises:
         QueryError: it names none, or none that is known here.
     """
-    if isinstance(text, int):
-        return text
+    found = text if isinstance(text, int) else _read(text, landmarks)
+    if not -_LIMIT_NS <= found <= _LIMIT_NS:
+        raise QueryError(f"{text!r} is too far away: times are from 1678 to 2262")
+    return found
+
+
+def _read(text: str, landmarks: Landmarks) -> int:
     wanted = text.strip()
     if wanted.lower().startswith("mark:"):
         return _marked(wanted[5:].strip(), landmarks.marks)

@@ -33,7 +33,9 @@ CASES = [
 
 
 def rows(sql: str) -> pa.Table:
-    return duckdb.sql(f"SELECT {sql} AS d").to_arrow_table()
+    found = duckdb.sql(f"SELECT {sql} AS d")
+    assert found is not None
+    return found.to_arrow_table()
 
 
 @pytest.mark.parametrize(("sql", "expected"), CASES, ids=[sql for sql, _ in CASES])

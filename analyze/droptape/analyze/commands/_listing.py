@@ -22,6 +22,7 @@ from droptape.analyze.errors import OutputClosed, QueryError
 from droptape.analyze.opening import open_recording
 from droptape.analyze.output import Format, write, write_json
 from droptape.analyze.recording import Recording
+from droptape.analyze.saying import say
 from droptape.analyze.targets import destination
 
 Recordings = Annotated[
@@ -106,7 +107,7 @@ class Answer:
 def warn(problems: list[str]) -> None:
     """Say on standard error which files could not be read."""
     for problem in problems:
-        print(f"droptape: warning: {problem}", file=sys.stderr)
+        say(f"warning: {problem}")
 
 
 @contextmanager
@@ -154,9 +155,8 @@ def deliver(answer: Answer, form: Format, output: Path | None) -> None:
     """Write `answer` in `form`; OutputClosed when nobody reads any more."""
     try:
         _deliver(answer, form, output)
-        sys.stdout.flush()
-    except BrokenPipeError as exc:
-        raise OutputClosed from exc
+    except (BrokenPipeError, OutputClosed) as exc:
+        raise OutputClosed(answer.code) from exc
 
 
 def _deliver(answer: Answer, form: Format, output: Path | None) -> None:

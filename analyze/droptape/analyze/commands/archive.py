@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -38,6 +37,5 @@ def archive(
     warn([*done.left_out, *done.renamed])
     kept = f"; {len(done.kept)} were there already" if done.kept else ""
     print(f"{len(done.added)} archived: {done.rows:,} rows, {size(done.bytes)}{kept}")
-    sys.stdout.flush()
     if done.failed:
         raise typer.Exit(1)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from droptape.analyze.errors import OutputClosed
 from droptape.analyze.export import MAX_EVENTS, ExportFormat
+from droptape.analyze.saying import say
 
 from ._listing import From, Hosts, Recordings, opened
 
@@ -44,10 +43,6 @@ def export(
     Example: [bold]droptape export REC --to perfetto -o timeline.json[/bold]
     """
     with opened(recordings, start, until, hosts) as rec:
-        try:
-            done = rec.export(to, output, max_events=max_events)
-            sys.stdout.flush()
-        except BrokenPipeError as exc:
-            raise OutputClosed from exc
+        done = rec.export(to, output, max_events=max_events)
     if done.note:
-        print(f"droptape: {done.note}", file=sys.stderr)
+        say(done.note)

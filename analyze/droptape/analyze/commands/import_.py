@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from droptape.analyze.imports import import_file
+from droptape.analyze.saying import say
 
 
 class Form(str, Enum):
@@ -59,8 +59,4 @@ def import_(
     )
     print(f"{done.table}: {done.rows:,} rows, {done.inside:,} in the time of the recording")
     if not done.inside:
-        print(
-            "droptape: warning: no row lies in the time of the recording: is --start or the time "
-            "zone right?",
-            file=sys.stderr,
-        )
+        say("warning: no row lies in the time of the recording: is --start or the time zone right?")

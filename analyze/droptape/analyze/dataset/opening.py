@@ -30,9 +30,12 @@ def dataset_store(paths: Iterable[str | os.PathLike[str]]) -> Store | None:
 def _is_folder(text: str) -> bool:
     if "://" in text:
         return False
-    store = open_store(text)
-    if not isinstance(store, FolderStore) or not is_dataset(store.root):
-        return False
+    try:
+        store = open_store(text)
+        if not isinstance(store, FolderStore) or not is_dataset(store.root):
+            return False
+    except OSError:
+        return False  # find() says what is wrong with it
     if is_recording(store.root):
         # Made by droptape archive when it still took its last recording for the dataset.
         raise RecordingError(

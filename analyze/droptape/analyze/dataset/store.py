@@ -41,7 +41,10 @@ def open_store(place: str) -> Store:
         return S3Store(place)
     if "://" in place:
         raise RecordingError(f"{place}: a dataset is a folder or s3://BUCKET/PREFIX")
-    return FolderStore(Path(place).expanduser().absolute())
+    try:
+        return FolderStore(Path(place).expanduser().absolute())
+    except RuntimeError as exc:
+        raise RecordingError(f"{place}: {exc}") from exc
 
 
 class Upload(ABC):

@@ -63,9 +63,9 @@ def write(rec: Recording, out: TextIO, max_events: int) -> Written:
 
 def _infos(rec: Recording) -> Iterator[str]:
     for one in rec.info().recordings:
-        labels: Labels = (("recording", one.name), ("id", one.id))
+        labels: Labels = (("recording", _text(one.name)), ("id", _text(one.id)))
         if one.host is not None:
-            labels += (("host", one.host.name), ("kernel", one.host.kernel))
+            labels += (("host", _text(one.host.name)), ("kernel", _text(one.host.kernel)))
         yield _line("droptape_recording_info", labels, 1, one.started_ns or 0)
 
 
@@ -75,8 +75,8 @@ def _counted(
     labels_of: Callable[[Row], Labels],
     ranges: dict[str, tuple[int, int]],
 ) -> Iterator[str]:
-    for labels, series in groupby(rows, labels_of):
-        start, end = ranges[dict(labels)["recording"]]
+    for (recording, labels), series in groupby(rows, lambda r: (r["recording"], labels_of(r))):
+        start, end = ranges[recording]
         for at, value in _cumulated(((row["at_ns"], row["events"]) for row in series), start, end):
             yield _line(f"{name}_total", labels, value, at)
 

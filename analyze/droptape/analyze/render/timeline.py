@@ -12,7 +12,7 @@ from rich.text import Text
 from droptape.analyze.plain import printable
 from droptape.analyze.times import Mark
 
-from .words import bars, duration, offset, squeeze, utc
+from .words import bars, duration, offset, utc
 
 _GROUPS = 12
 _TALL = 4
@@ -52,6 +52,10 @@ def show(
     width = axis.width_ns
     buckets = [round(o * 1e9 / width) for o in rows.column("offset").to_pylist()]
     first, last = min(start // width, *buckets), max((end - 1) // width, *buckets)
+    room = max(console.width - 2, 20)
+    # Counted for the bars that are drawn: there may be more buckets than fit into memory.
+    step = -(-(last - first + 1) // room)
+    size = -(-(last - first + 1) // step)
     groups: dict[str, list[int]] = {}
     for bucket, value, events in zip(
         buckets, rows.column(2).to_pylist(), rows.column(3).to_pylist(), strict=True
@@ -59,11 +63,9 @@ def show(
         if beside is not None and value == beside:
             continue
         label = "-" if value is None else printable(str(value))
-        groups.setdefault(label, [0] * (last - first + 1))[bucket - first] += events
+        groups.setdefault(label, [0] * size)[(bucket - first) // step] += events
     ordered = sorted(groups.items(), key=lambda item: (-sum(item[1]), item[0]))
-    room = max(console.width - 2, 20)
     for number, (label, counts) in enumerate(ordered[:_GROUPS]):
-        counts = squeeze(counts, room)
         _chart(
             console, label, f"{sum(counts):,} events, at most {max(counts):,} in a bar", counts,
             _TALL if len(ordered) <= 4 else 1, _COLORS[number % len(_COLORS)],
