@@ -150,7 +150,9 @@ class Integrity:
 
     def _unlisted(self, file: SegmentFile, beside: Listing) -> str:
         later = added_later(file.table)
-        if self.finished and not later:
+        # A journal goes when the file that it became is listed: recovery may be at it.
+        becoming = os.path.lexists(file.path.with_suffix(".journal"))
+        if self.finished and not later and not becoming:
             return f"left out: it is not in {MANIFEST}"
         other = self._copied(file, beside)
         if other:
@@ -160,8 +162,7 @@ class Integrity:
         newest = max(
             (sequence_of(f) for f, s in self.listed.items() if s.table == file.table), default=0
         )
-        journal = file.path.with_suffix(".journal")
-        if file.sequence <= newest and not later and not os.path.lexists(journal):
+        if file.sequence <= newest and not later and not becoming:
             return f"left out: it is not in {MANIFEST}"
         damage = pages(file.path) if name_of(file) in self._compared else ""
         return f"not readable, left out ({damage})" if damage else ""

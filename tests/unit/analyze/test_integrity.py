@@ -297,3 +297,17 @@ def test_verify_without_a_manifest(tmp_path: Path, content: bytes | None) -> Non
     assert code == 1
     assert MANIFEST in said
     assert "do not balance" in said
+
+
+def test_what_recovery_has_just_sealed_counts(tmp_path: Path) -> None:
+    """The journal goes after the manifest lists what it became."""
+    maker = Maker(tmp_path / "r")
+    maker.seal("listen", refusals(20))
+    maker.seal("listen", refusals(30, start=11))
+    del maker.segments[-1]
+    folder = maker.finish()
+    journal = file(folder, 2).with_suffix(".journal")
+    journal.touch()
+    assert look(folder)[:2] == (50, [])
+    journal.unlink()
+    assert look(folder)[0] == 20
