@@ -50,6 +50,8 @@ def diagnose(rec: Recording, rules: Iterable[Rule]) -> Diagnosis:
                 found, status, why = asking.check(rule)
                 findings += found
                 checks.append(Check(rule.id, rule.title, source.name, status, rule.healthy, why))
+            if asking.failures and not asking.answers:
+                raise asking.failures[0]
         finally:
             if part is not rec:
                 part.close()
@@ -69,12 +71,16 @@ class _Asking:
 
     Attributes:
         covered: drop reasons that some rule explains.
+        answers: how many rules could be asked.
+        failures: what the others raised.
     """
 
     rec: Recording
     source: Source
     info: RecordingInfo
     covered: list[str]
+    answers: int = 0
+    failures: list[RuleError] = field(default_factory=list)
     _names: dict[int, tuple[str | None, int | None]] | None = None
     _lost: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -92,7 +98,12 @@ class _Asking:
             explained = self.rec.explain(exc) if isinstance(exc, duckdb.Error) else exc
             if isinstance(exc.__cause__ or exc, duckdb.BinderException):
                 return [], "not checked", f"this recording lacks a column: {explained}"
-            raise RuleError(f"rule {rule.id}: {explained}") from exc
+            failure = RuleError(f"rule {rule.id}: {explained}")
+            if not _only_here(rule, exc.__cause__ or exc):
+                raise failure from exc
+            self.failures.append(failure)
+            return [], "not checked", f"the rule failed: {explained}"
+        self.answers += 1
         notes = self._doubts(rule)
         findings = [self._finding(rule, row, notes) for row in rows]
         if findings:
@@ -236,6 +247,13 @@ class _Asking:
                 f" in network namespace {netns} (that of process {pid})",
             )
         return "nsenter --net=/proc/PID/ns/net ", f" in network namespace {netns}"
+
+
+def _only_here(rule: Rule, exc: BaseException) -> bool:
+    """Say whether the other rules can go on: it is the data, not the machine or a new rule."""
+    if isinstance(exc, duckdb.OutOfMemoryException | duckdb.InterruptException):
+        return False
+    return isinstance(exc, duckdb.Error if rule.own else duckdb.DataError)
 
 
 def _joined(steps: tuple[Step, ...]) -> Step:
