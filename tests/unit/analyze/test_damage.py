@@ -61,6 +61,7 @@ def counts(recording: Path) -> dict[str, int | str]:
     return found
 
 
+@pytest.mark.timeout(600)
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
