@@ -164,7 +164,7 @@ def _archive(
     with Recording(Folders([source]), settings=Settings(memory_limit=_MEMORY, threads=1)) as rec:
         entry = Entry(
             recording, host, fingerprint, manifest, _tables(source),
-            left_out=[*_inside(rec, path), *left_out],
+            left_out=_once([*_inside(rec, path), *left_out]),
         )  # fmt: skip
         with store.uploading(recording) as upload:
             for table in entry.tables:
@@ -189,6 +189,11 @@ def _inside(rec: Recording, path: Path) -> list[str]:
         f"{p.path.relative_to(path) if p.path.is_relative_to(path) else p.path}: {p.text}"
         for p in rec.problems
     ]
+
+
+def _once(texts: list[str]) -> list[str]:
+    """Keep the first of those that begin with the same file."""
+    return list({text.partition(":")[0]: text for text in reversed(texts)}.values())[::-1]
 
 
 def _host(manifest: Manifest, machines: dict[str, set[str]]) -> str:
