@@ -19,7 +19,7 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes device node
 WRITERS = [
     ["info", "{rec}"],
     ["summary", "{rec}", "-f", "json"],
-    ["query", "{rec}", "SELECT * FROM drops", "-f", "csv"],
+    ["query", "{rec}", "SELECT * FROM drops ORDER BY ts", "-f", "csv"],
     ["query", "{rec}", "SELECT * FROM drops", "-f", "parquet"],
     ["export", "{rec}", "--to", "openmetrics"],
     ["report", "{rec}"],
