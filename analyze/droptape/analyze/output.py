@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, TextIO
@@ -100,9 +100,20 @@ def _rows(reader: Iterable[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
             [json_value(v) for v in python_values(batch.column(i))]
             for i in range(batch.num_columns)
         ]
-        names = batch.schema.names
+        names = _distinct(batch.schema.names)
         for row in zip(*columns, strict=True):
             yield dict(zip(names, row, strict=True))
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Number columns of the same name: an object has each name once."""
+    found: list[str] = []
+    for name in names:
+        number, other = 1, name
+        while other in found:
+            other, number = f"{name}_{number}", number + 1
+        found.append(other)
+    return found
 
 
 def _csv(reader: pa.RecordBatchReader, out: TextIO) -> None:

@@ -132,3 +132,11 @@ def test_a_failed_answer_leaves_no_file_and_keeps_the_old_one(tmp_path: Path, fo
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(QueryError, match="cannot be written: No such file or directory"):
         write(ROWS.to_reader(), Format.CSV, tmp_path / "no" / "out.csv")
+
+
+def test_columns_of_the_same_name_are_all_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = pa.Table.from_arrays(
+        [pa.array([n]) for n in range(5)], names=["a", "b", "a", "a", "a_1"]
+    )
+    found = {"a": 0, "b": 1, "a_1": 2, "a_2": 3, "a_1_1": 4}
+    assert json.loads(written(Format.JSON, capsys, rows)) == [found]
