@@ -227,3 +227,21 @@ def test_what_cannot_be_sealed_is_told_at_the_end(
     assert "no memory" in store.trouble
     assert any("no memory" in note for note in Manifest.read(tmp_path / "rec").notes)
     assert acks(tmp_path / "rec") == list(range(10))
+
+
+def test_a_disk_that_syncs_no_folders_is_recorded_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").is_dir():
+            _refuse(errno.EINVAL)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store = make_store(tmp_path / "rec")
+    store.append("drops", numbered(0, 100), OFFSET)
+    store.close("test")
+    assert store.trouble == ""
+    assert acks(tmp_path / "rec") == list(range(100))
