@@ -153,7 +153,9 @@ class EventKind:
     Attributes:
         table: its record; the C struct ``<name>_event`` is made from it.
         hooks: what feeds it. The kind is live when at least one is attached.
-        ring_bytes: size of its ring buffer, a power of two times the page size.
+        ring_bytes: size of its ring buffer, a power of two times the page size. In a storm's first
+            second nothing is sampled yet and the reader may wait 0.2 s for a processor: keep
+            room for 20,000 events.
         default: whether it is recorded when no kinds are named.
         first: run when the probes are live and the open files were walked.
         last: run before the probes are detached.

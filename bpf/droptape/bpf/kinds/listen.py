@@ -52,5 +52,5 @@ KIND = EventKind(
         ),
         Hook("final_ack", (RawTracepoint("kfree_skb", "listen_kfree_skb"),)),
     ),
-    ring_bytes=2 << 20,
+    ring_bytes=4 << 20,
 )  # fmt: skip

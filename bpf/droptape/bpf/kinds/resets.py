@@ -54,5 +54,5 @@ KIND = EventKind(
             each_run_an_event=True,
         ),
     ),
-    ring_bytes=1 << 20,
+    ring_bytes=4 << 20,
 )

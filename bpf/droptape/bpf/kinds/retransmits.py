@@ -75,5 +75,5 @@ KIND = EventKind(
             each_run_an_event=True,
         ),
     ),
-    ring_bytes=2 << 20,
+    ring_bytes=4 << 20,
 )  # fmt: skip
