@@ -60,8 +60,11 @@ def test_each_side_of_a_step_has_its_own_time(
                 FROM drops WHERE netns = {server.inum} GROUP BY ALL ORDER BY ALL"""
         ).fetchall()
         assert recording.verify().unexplained == []
+        (move,) = recording.info().recordings[0].clock_moves
     assert [row[:2] for row in rows] == [(False, COUNT), (True, COUNT)]
     assert all(error < 10**9 for _, _, error in rows)
     offsets = [pair.wall_ns - pair.mono_ns for pair in Manifest.read(recorder.folder).clocks]
     assert abs(offsets[-1] - offsets[0] - hours * HOUR_NS) < 10**9
     assert any(abs(b - a) > HOUR_NS / 2 for a, b in pairwise(offsets))
+    assert move.kind == "set"
+    assert abs(move.by_ns - hours * HOUR_NS) < 10**9

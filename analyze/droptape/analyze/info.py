@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from droptape.format.manifest import Host, Probe, Removed
 
+from .clocks import ClockMove, moves
 from .source import Source, State
 from .times import Window
 
@@ -45,6 +46,8 @@ class RecordingInfo:
     `started_ns` and `ended_ns` are those of the part that is asked (`Recording.between`),
     `whole_ns` those of all of it.
 
+    `clock_moves` says when a clock was set or the host was suspended, in the whole recording.
+
     `removed` says by table what went to keep a disk budget. Nothing is missing from
     `complete_from_ns` on, and only that part is asked; None when nothing was removed.
     """
@@ -67,6 +70,7 @@ class RecordingInfo:
     removed: dict[str, Removed] = field(default_factory=dict)
     complete_from_ns: int | None = None
     whole_ns: tuple[int | None, int | None] = (None, None)
+    clock_moves: list[ClockMove] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -162,6 +166,7 @@ def _one(rec: Recording, source: Source, ranges: dict[str, tuple[int, int]]) -> 
         removed=dict(manifest.removed) if manifest else {},
         complete_from_ns=source.complete_from,
         whole_ns=(started, ended),
+        clock_moves=list(moves(manifest.clocks)) if manifest else [],
     )
 
 

@@ -41,10 +41,14 @@ class Host:
 
 @dataclass(slots=True)
 class Clock:
-    """CLOCK_MONOTONIC and UTC read together, both in nanoseconds."""
+    """CLOCK_MONOTONIC, UTC and CLOCK_BOOTTIME read together, in nanoseconds.
+
+    CLOCK_BOOTTIME goes on while the host is suspended, CLOCK_MONOTONIC does not. 0 is unknown.
+    """
 
     mono_ns: int
     wall_ns: int
+    boot_ns: int = 0
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from duckdb import DuckDBPyRelation
 from droptape.analyze import QueryError, Recording, RecordingError, archive, diff, open_recording
 from droptape.analyze.dataset import store as stores
 from unit.analyze.fleet import change, make_fleet, make_host
-from unit.analyze.make import MONO, START, Maker
+from unit.analyze.make import START, Maker
 
 DAY = 86_400
 
@@ -371,23 +371,6 @@ def test_two_machines_of_one_name_stay_apart(tmp_path: Path) -> None:
         assert rows == [("twin",), ("twin~0badcafe",)]
     with open_recording(target, hosts=["twin"]) as rec:
         assert len(rec.sources) == 1
-
-
-def test_clocks_that_were_set_are_said(tmp_path: Path) -> None:
-    clocks = [{"mono_ns": MONO, "wall_ns": START}, {"mono_ns": MONO + 5, "wall_ns": START + 10**9}]
-    stepped = make_host(tmp_path, "stepped", "after")
-    change(stepped, clocks=clocks)
-    later = make_host(tmp_path, "later", "after")
-    change(
-        later, started_ns=START + 10**18, recording_id="later", host={"boot_id": "boot-of-stepped"},
-        clocks=[{"mono_ns": MONO, "wall_ns": START + 5 * 10**9}],
-    )  # fmt: skip
-    target = tmp_path / "data"
-    archive([str(stepped), str(later)], str(target))
-    with open_recording(target) as rec:
-        said = "\n".join(map(str, rec.problems))
-    assert "its clock was set by +1.000 s while it recorded" in said
-    assert "its clock was set by +4.000 s since stepped-" in said
 
 
 def test_verify_misses_the_entry_of_rows(folder: Path, tmp_path: Path) -> None:

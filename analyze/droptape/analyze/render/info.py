@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
+from droptape.analyze.clocks import ClockMove
 from droptape.analyze.info import Info, RecordingInfo
 from droptape.analyze.plain import aligned, printable
 
@@ -49,8 +50,19 @@ def _facts(one: RecordingInfo) -> Iterator[tuple[str, str]]:
         )
         note = f" ({probe.note})" if probe.attached and probe.note else ""
         yield "" if number else "probes", f"{probe.name}: {how}{note}"
+    for move in one.clock_moves:
+        yield "clock", _clock_move(move)
     for note in one.notes:
         yield "note", note
+
+
+def _clock_move(move: ClockMove) -> str:
+    when, took = f"{utc(move.at_ns)} UTC", duration(abs(move.by_ns) / 1e9)
+    if move.kind == "asleep":
+        slept = f"the host was suspended for {took}, until {when}"
+        return f"{slept}; what came right before it may be dated after it"
+    way = "forward" if move.by_ns > 0 else "back"
+    return f"set {way} by {took} at {when}; what came before is dated by the clock as it was"
 
 
 def removed(one: RecordingInfo) -> str:
