@@ -10,6 +10,8 @@ from typing import NamedTuple
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 
 _IPPROTO_TCP = 6
+_IPPROTO_ICMP = 1
+_IPPROTO_ICMPV6 = 58
 _HOP_LIMIT = 64
 
 
@@ -77,6 +79,27 @@ def build(segment: Segment) -> bytes:
     ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + length, 0, 0, _HOP_LIMIT, _IPPROTO_TCP, 0)
     ip += source.packed + destination.packed
     return ip[:10] + struct.pack("!H", _checksum(ip)) + ip[12:] + tcp
+
+
+def icmp_error(router: str, about: Segment) -> bytes:
+    """Return what a router says about a segment that it cannot deliver: no such host.
+
+    In IPv6: forbidden by its administrator, because there no other ends a connection.
+    """
+    packet = build(about)
+    target = ipaddress.ip_address(router).packed
+    if packet[0] >> 4 == 6:
+        sender = packet[8:24]
+        body = struct.pack("!BBHI", 1, 1, 0, 0) + packet
+        pseudo = target + sender + struct.pack("!II", len(body), _IPPROTO_ICMPV6)
+        body = body[:2] + struct.pack("!H", _checksum(pseudo + body)) + body[4:]
+        ip = struct.pack("!IHBB", 6 << 28, len(body), _IPPROTO_ICMPV6, _HOP_LIMIT)
+        return ip + target + sender + body
+    body = struct.pack("!BBHI", 3, 1, 0, 0) + packet[:28]
+    body = body[:2] + struct.pack("!H", _checksum(body)) + body[4:]
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, _HOP_LIMIT, _IPPROTO_ICMP, 0)
+    ip += target + packet[12:16]
+    return ip[:10] + struct.pack("!H", _checksum(ip)) + ip[12:] + body
 
 
 def parse(packet: bytes) -> Segment | None:

@@ -68,6 +68,7 @@ def source_for(
         "FLOW_BITS": sizes.FLOW_BITS,
         "HOLDER_ENTRIES": sizes.HOLDER_ENTRIES,
         "LISTENER_ENTRIES": sizes.LISTENER_ENTRIES,
+        "LISTENER_SLOTS": sizes.LISTENER_SLOTS,
         "CONNECTION_ENTRIES": sizes.CONNECTION_ENTRIES,
         "REFUSAL_ENTRIES": sizes.refusal_entries(cpus),
         "CAN_CAST": int(bool(cast_type)),

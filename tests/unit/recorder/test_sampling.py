@@ -157,6 +157,15 @@ def test_listeners_that_changed_and_those_that_are_gone() -> None:
     assert list(reader.changed(_listener(80), all_rows=True)["lport"]) == [80]
 
 
+def test_more_listeners_on_a_port_than_are_watched_is_told() -> None:
+    reader = ListenerReader(Loaded([], [], [], 1, 1))
+    few = np.concatenate([_listener(80, inode=n) for n in range(31)])
+    reader.changed(few)
+    assert reader.crowded == ""
+    reader.changed(np.concatenate([few, _listener(80, inode=99)]))
+    assert "32 sockets listen on port 80 of network namespace 0" in reader.crowded
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="a queueing discipline needs root to be made")
 def test_drops_of_a_real_qdisc() -> None:
     probe = "import sys; from droptape.recorder.sampling import qdiscs; print(qdiscs.read())"

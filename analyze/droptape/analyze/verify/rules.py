@@ -42,7 +42,8 @@ def _dropped(reason: str, protocol: str, *counters: str, more: str = "", less: s
 
 
 RULES: tuple[Rule, ...] = (
-    # net/ipv4/tcp_input.c, tcp_conn_request, tcp_check_req, cookie_v4_check: tcp_listendrop.
+    # tcp_listendrop, in net/ipv4: tcp_conn_request, tcp_v4_syn_recv_sock, cookie_v4_check, and
+    # tcp_req_err for an ICMP error about a connection that is half open; the same for IPv6.
     Rule(("TcpExt.ListenDrops",), "listen", "true"),
     Rule(
         ("TcpExt.ListenOverflows",), "listen", "cause IN ('accept_queue_full', 'ack_dropped')",

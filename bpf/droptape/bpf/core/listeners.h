@@ -6,9 +6,7 @@
 #include "core/percpu.h"
 #include "core/socket.h"
 
-/* Sockets that share a port: different addresses, or SO_REUSEPORT. */
-#define LISTENER_SLOTS 32
-
+/* LISTENER_SLOTS sockets may share a port: different addresses, or SO_REUSEPORT. */
 struct listener_key {
     __u32 netns;
     __u16 port;
@@ -37,6 +35,8 @@ struct refusals {
     __u64 overflows;     /* ListenOverflows: of these, because the accept queue was full */
     __u64 syn_overflows; /* TCPReqQFullDrop: of these, because the SYN queue was full */
 };
+/* There is no room to remember what was looked at: sk_drops tells instead, but no cause. */
+#define REFUSALS_UNTOLD (~0ULL)
 
 BPF_HASH(refusals, struct refusals_key, struct refusals, REFUSAL_ENTRIES);
 
@@ -121,7 +121,8 @@ INLINE __u32 refusals_taken(__u64 net, __u32 netns, struct refusals *added)
         return 0;
     refusals_read(&now, mib);
     if (!last) {
-        refusals.update(&key, &now);
+        if (refusals.update(&key, &now))
+            added->drops = REFUSALS_UNTOLD;
         return 0;
     }
     if (now.drops == last->drops)
@@ -204,8 +205,8 @@ INLINE void listener_remove(__u64 sk)
     }
 }
 
-/* Everything that happened to sk_drops so far is told apart. */
-INLINE void listener_settle(__u64 sk, __u32 netns, __u16 port)
+/* Everything that happened to sk_drops so far is told apart. Returns what that was. */
+INLINE __u64 listener_settle(__u64 sk, __u32 netns, __u16 port)
 {
     struct listener_key key = {.netns = netns, .port = port};
 #pragma clang loop unroll(disable)
@@ -213,12 +214,14 @@ INLINE void listener_settle(__u64 sk, __u32 netns, __u16 port)
         key.slot = i;
         struct listener *slot = listeners.lookup(&key);
         if (!slot)
-            return;
+            return 0;
         if (slot->sk == sk) {
-            slot->drops = READ(sk, sock, sk_drops);
-            return;
+            __u64 seen = slot->drops, drops = READ(sk, sock, sk_drops);
+            slot->drops = drops;
+            return drops - seen;
         }
     }
+    return 0;
 }
 
 /* The same where the packet is known and not the listener: whoever may have dropped it. */
@@ -262,9 +265,9 @@ INLINE __u64 listener_of(__u32 netns, __u16 port, const __u8 *address)
 
 /*
  * The listener that has just refused a packet to `address`:`port`. Several may share the port; then
- * it is the one whose sk_drops moved. 0 when none or more than one is left.
+ * it is the one whose sk_drops moved, by `moved`. 0 when none or more than one is left.
  */
-INLINE __u64 listener_refusing(__u32 netns, __u16 port, const __u8 *address)
+INLINE __u64 listener_refusing(__u32 netns, __u16 port, const __u8 *address, __u64 *moved)
 {
     struct listener_key key = {.netns = netns, .port = port};
     __u64 only = 0, several = 0;
@@ -278,8 +281,10 @@ INLINE __u64 listener_refusing(__u32 netns, __u16 port, const __u8 *address)
         if (!sk || !listener_takes(slot, address))
             continue;
         __u64 seen = slot->drops, drops = READ(sk, sock, sk_drops);
-        if (drops != seen && listener_take(slot, seen, drops))
+        if (drops != seen && listener_take(slot, seen, drops)) {
+            *moved = drops - seen;
             return sk;
+        }
         several |= only;
         only = sk;
     }

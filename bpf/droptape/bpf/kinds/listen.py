@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from droptape.bpf.kind import EventKind, Fexit, Hook, Kretprobe, RawTracepoint
+from droptape.bpf.kind import EventKind, Fewer, Fexit, Hook, Kretprobe, RawTracepoint
 from droptape.format.common import COMMON
 from droptape.format.schema import Column, Table, enum8, numbered
 from droptape.format.types import ADDRESS, U16, U32
 
 LISTEN_EVENT = numbered(
-    "listen_event", "syn_dropped", "accept_queue_full", "syn_queue_full", "ack_dropped"
-)
+    "listen_event", "syn_dropped", "accept_queue_full", "syn_queue_full", "ack_dropped",
+    "icmp_error",
+)  # fmt: skip
 LISTEN_MECHANISM = numbered(
-    "listen_mechanism", "none", "consume_skb", "kfree_skb", "tcp_conn_request"
+    "listen_mechanism", "none", "consume_skb", "kfree_skb", "tcp_conn_request", "tcp_err"
 )
 
 KIND = EventKind(
@@ -28,7 +29,8 @@ KIND = EventKind(
                 "accept_queue_full: a SYN, dropped because the accept queue was full; "
                 "syn_queue_full: a SYN, dropped because the SYN queue was full; "
                 "syn_dropped: a SYN, dropped for another reason; "
-                "ack_dropped: the final ACK, because the accept queue was full",
+                "ack_dropped: the final ACK, because the accept queue was full; "
+                "icmp_error: ended by an ICMP error when it was half open (`saddr` is its client)",
             ),
             enum8("mechanism", LISTEN_MECHANISM, "kernel hook that showed it"),
             Column("lport", U16, "port the socket listens on"),
@@ -50,6 +52,8 @@ KIND = EventKind(
                 Kretprobe("tcp_conn_request", "listen_request_begin", "listen_request_end"),
             ),
         ),
+        Hook("icmp_error", (Fexit("tcp_v4_err"),), only_if=Fewer("consume_skb", 2, "")),
+        Hook("icmpv6_error", (Fexit("tcp_v6_err"),), only_if=Fewer("consume_skb", 2, "")),
         Hook("final_ack", (RawTracepoint("kfree_skb", "listen_kfree_skb"),)),
     ),
     ring_bytes=4 << 20,

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from droptape.bpf import syscall
+from droptape.bpf import sizes, syscall
 from droptape.bpf.client import Loaded
 from droptape.format.decode import Records
 from droptape.format.tables import LISTENERS
@@ -20,10 +20,15 @@ def _bytes(rows: Records) -> list[bytes]:
 
 
 class ListenerReader:
-    """Gives rows of LISTENERS for the sockets that changed since the last call."""
+    """Gives rows of LISTENERS for the sockets that changed since the last call.
+
+    Attributes:
+        crowded: why sockets may be missing: more listen on a port than are watched; "" if not.
+    """
 
     def __init__(self, loaded: Loaded) -> None:
         self._link = loaded.fds.get("iter:bpf_map_elem")
+        self.crowded = ""
         self._raw = b""
         self._last: dict[bytes, bytes] = {}
 
@@ -47,10 +52,19 @@ class ListenerReader:
         parts = [row for key, row in current.items() if all_rows or self._last.get(key) != row]
         gone = [row for key, row in self._last.items() if key not in current]
         self._last = current
+        self._look_for_crowds(rows)
         out = np.frombuffer(b"".join(parts + gone), LISTENERS.dtype).copy()
         out["mono_ns"] = time.monotonic_ns()
         out["open"][len(parts) :] = 0
         return out
+
+    def _look_for_crowds(self, rows: Records) -> None:
+        ports, counts = np.unique(rows[["netns", "lport"]], return_counts=True)
+        for netns, port in ports[counts >= sizes.LISTENER_SLOTS].tolist():
+            self.crowded = (
+                f"{sizes.LISTENER_SLOTS} sockets listen on port {port} of network namespace "
+                f"{netns}; no more are watched, and what others refuse has no listener"
+            )
 
 
 def _packed(rows: Records) -> Records:

@@ -151,6 +151,8 @@ class Sampler:
             if counters.refused:
                 self._trouble.setdefault(COUNTERS.name, counters.refused)
         self._sample(LISTENERS, lambda: self._listeners.read(all_rows=last))
+        if self._listeners.crowded:
+            self._trouble.setdefault(LISTENERS.name, self._listeners.crowded)
 
     def _sample_settings(self) -> None:
         if self._readers is not None:
