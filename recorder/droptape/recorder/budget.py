@@ -12,15 +12,15 @@ import time
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from droptape.format.errors import FormatError
 from droptape.format.layout import sequence_of
 from droptape.format.manifest import Manifest, Segment, sync_folder
 from droptape.format.schema import Table
 from droptape.format.tables import COUNTERS, LISTENERS, REASONS, SYMBOLS
 
 from .ledger import Ledger
-from .segment import SegmentFile
+from .segment import SegmentFile, read_rows
 from .state import counters_left, listeners_left
 
 _FILLED = 0.9
@@ -152,7 +152,6 @@ class TrimJob:
 
         None when what has to stay could not be written.
         """
-        left = 0
         table = self._table(segment)
         if table.name in STATES:
             try:
@@ -160,55 +159,60 @@ class TrimJob:
             except (OSError, pa.ArrowException) as exc:
                 self._ledger.note(f"{segment.file} was not removed: {exc}")
                 return None
-            self._ledger.remove(segment, sequence_of(segment.file))
-            self._ledger.add(state)
-            left = state.bytes
-        else:
-            self._ledger.remove(segment, sequence_of(segment.file))
-            self._going.append(self._ledger.folder / segment.file)
-        return left
+            if state is not None:
+                self._ledger.remove(segment, sequence_of(segment.file))
+                self._ledger.add(state)
+                return state.bytes
+        self._ledger.remove(segment, sequence_of(segment.file))
+        self._going.append(self._ledger.folder / segment.file)
+        return 0
 
     def _table(self, segment: Segment) -> Table:
         with self._ledger.change(quiet=True) as manifest:
             return manifest.tables[segment.table]
 
-    def _keep_state(self, segment: Segment, table: Table) -> Segment:
-        """Replace a segment by the last row of each key, of it and of what was kept before."""
-        path = self._ledger.folder / segment.file
+    def _keep_state(self, segment: Segment, table: Table) -> Segment | None:
+        """Replace a segment by the last row of each key, of it and of what was kept before.
+
+        None when the segment itself cannot be read: then what was kept before stays as it is.
+        """
+        rows = self._rows(segment, table)
+        if rows is None:
+            return None
         with self._ledger.change(quiet=True) as manifest:
             removed = manifest.removed.get(table.name)
             kept = [
                 s for s in manifest.segments
                 if removed and s.table == table.name and sequence_of(s.file) <= removed.through
             ]  # fmt: skip
-        files = [*(self._ledger.folder / s.file for s in kept), path]
-        rows = pa.concat_tables([pq.read_table(f, partitioning=None) for f in files])
-        left = STATES[table.name](rows.cast(_plain(table)))
-        with SegmentFile(table, path, left.num_rows) as file:
+        before = [r for r in (self._rows(s, table) for s in kept) if r is not None]
+        left = STATES[table.name](pa.concat_tables([*before, rows]))
+        with SegmentFile(table, self._ledger.folder / segment.file, left.num_rows) as file:
             file.write(left.cast(table.arrow_schema))
             state = file.finish()
         for old in kept:
-            with self._ledger.change() as manifest:
-                manifest.segments = [s for s in manifest.segments if s.file != old.file]
+            self._ledger.drop(old)
             self._going.append(self._ledger.folder / old.file)
         return state
+
+    def _rows(self, segment: Segment, table: Table) -> pa.Table | None:
+        """Return the rows of a segment; None, and a note, when it is damaged or gone.
+
+        It will be no better the next time: waiting for it would end the removing for good.
+        """
+        try:
+            return read_rows(self._ledger.folder / segment.file, table)
+        except FormatError as exc:
+            self._ledger.note(f"{exc}: what it said of the time before the rest is lost")
+            return None
 
     def _unlink(self) -> None:
         folders = {path.parent for path in self._going}
         while self._going:
             self._going.pop().unlink(missing_ok=True)
         for folder in folders:
-            sync_folder(folder)
-
-
-def _plain(table: Table) -> pa.Schema:
-    """Return the columns of a table as they are read: text as text, not as numbers for it."""
-    return pa.schema(
-        [
-            f.with_type(pa.string()) if pa.types.is_dictionary(f.type) else f
-            for f in table.arrow_schema
-        ]
-    )
+            with contextlib.suppress(FileNotFoundError):
+                sync_folder(folder)
 
 
 def _oldest(manifest: Manifest, skipped: set[str]) -> Segment | None:

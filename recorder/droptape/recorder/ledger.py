@@ -52,11 +52,16 @@ class Ledger:
             manifest.segments.append(segment)
             self.sealed_bytes = sum(s.bytes for s in manifest.segments)
 
-    def remove(self, segment: Segment, through: int) -> None:
-        """Say of a segment, number `through` of its table, that it went to keep the budget."""
+    def drop(self, segment: Segment) -> None:
+        """Forget a sealed segment whose rows are elsewhere, or are accounted for already."""
         with self.change() as manifest:
             manifest.segments = [s for s in manifest.segments if s.file != segment.file]
             self.sealed_bytes = sum(s.bytes for s in manifest.segments)
+
+    def remove(self, segment: Segment, through: int) -> None:
+        """Say of a segment, number `through` of its table, that it went to keep the budget."""
+        with self.change() as manifest:
+            self.drop(segment)
             first, last = segment.first_ns or 0, segment.last_ns or 0
             before = manifest.removed.get(segment.table)
             manifest.removed[segment.table] = Removed(

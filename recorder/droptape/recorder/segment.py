@@ -135,6 +135,37 @@ def describe(path: Path) -> Segment:
     )
 
 
+def read_rows(path: Path, table: Table) -> pa.Table:
+    """Read a sealed file: the columns of `table`, text as text and not as numbers for it.
+
+    Raises:
+        FormatError: it is damaged or gone.
+        OSError: it cannot be read now.
+    """
+    try:
+        rows = pq.read_table(path, partitioning=None, page_checksum_verification=True)
+        return rows.cast(_plain(table.arrow_schema))
+    except FileNotFoundError as exc:
+        raise FormatError(f"{path} is gone") from exc
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as exc:
+        if isinstance(exc, OSError) and exc.errno is not None:
+            raise
+        # Of damage pyarrow says OSError too, without a number of the kernel's.
+        why = (str(exc).splitlines() or [type(exc).__name__])[0]
+        raise FormatError(f"{path} is damaged: {why}") from exc
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    return pa.schema(
+        [
+            f.with_type(pa.string()) if pa.types.is_dictionary(f.type) else f
+            for f in (schema.field(i) for i in range(len(schema)))
+        ]
+    )
+
+
 class _HashingFile:
     """The file object that pyarrow writes to.
 
@@ -213,12 +244,7 @@ def _footer(table: Table, schema: pa.Schema) -> dict[str, str]:
     here, and not by pyarrow, so that it names plain strings: the dictionary type is how the
     recorder holds text in memory, and would make categories of every text column.
     """
-    plain = pa.schema(
-        [
-            f.with_type(pa.string()) if pa.types.is_dictionary(f.type) else f
-            for f in (schema.field(i) for i in range(len(schema)))
-        ]
-    )
+    plain = _plain(schema)
     return {
         "droptape.table": json.dumps(table.to_json()),
         "ARROW:schema": base64.b64encode(plain.serialize().to_pybytes()).decode(),

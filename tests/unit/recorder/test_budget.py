@@ -144,6 +144,37 @@ def test_what_was_true_when_the_rest_begins_stays(tmp_path: Path) -> None:
     assert [(row["inode"], row["accept_queue"]) for row in left] == [(70, 5)]
 
 
+@pytest.mark.parametrize("how", ["gone", "damaged"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_file_that_cannot_be_read_stops_nothing(tmp_path: Path, number: int, how: str) -> None:
+    """The first is what was kept of an earlier one, the second the next to go."""
+    folder = tmp_path / "rec"
+    store = make_store(folder)
+    parts = [counters((n, 7, f"c{n}", n)) for n in (1, 2, 3)]
+    sealed(store, folder, "counters", parts[0])
+    sealed(store, folder, "drops", numbered(1_500_000, 1000))
+    sealed(store, folder, "counters", *parts[1:])
+    store.close("test")
+    first = next(s for s in Manifest.read(folder).segments if s.table == "counters")
+    trimmed(folder, int((used_bytes(Ledger(folder, Manifest.read(folder))) - 1) / 0.9))
+    assert Manifest.read(folder).removed["counters"].through == sequence_of(first.file)
+    path = segments(folder, "counters")[number - 1].path
+    if how == "gone":
+        path.unlink()
+    else:
+        data = bytearray(path.read_bytes())
+        data[10:60] = bytes(50)
+        path.write_bytes(data)
+
+    manifest = trimmed(folder, 0)
+    assert [note for note in manifest.notes if f"{path} is {how}" in note] != []
+    assert manifest.removed["counters"].through == 3
+    assert "drops" in manifest.removed
+    values = {row["value"] for row in read_all(folder, "counters").to_pylist()}
+    assert values == {1, 2, 3} - {number}
+    check_whole(folder)
+
+
 def test_a_kill_while_removing_leaves_nothing_unexplained(tmp_path: Path) -> None:
     folder = tmp_path / "rec"
     store = make_store(folder)
