@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from droptape.format.manifest import Clock
-
-STEP_NS = 100_000_000
-"""What moves more than this against CLOCK_MONOTONIC was set; slewing and drift are less."""
+from droptape.format.removal import STEP_NS
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from droptape.format.layout import LOCK, MANIFEST, Listing, SegmentFile, added_later, sequence_of
 from droptape.format.manifest import Manifest, Removed, Segment, sha256
+from droptape.format.removal import corrected
 
 from .window import is_state
 
@@ -228,9 +229,13 @@ def doubts(folder: Path, manifest: Manifest | None) -> Iterator[tuple[Path, str]
 
 
 def removed(manifest: Manifest) -> dict[str, Removed]:
-    """Return what was removed and can have been: what is not after it is hidden from answers."""
+    """Return what was removed and can have been: what is not after it is hidden from answers.
+
+    Times of a clock that ran ahead until it was set back are those of what stays.
+    """
     ended = manifest.ended_ns if manifest.ended_ns is not None else time.time_ns()
-    return {t: part for t, part in manifest.removed.items() if part.last_ns <= ended + _AFTER_NS}
+    parts = {t: corrected(manifest, t, part, ended) for t, part in manifest.removed.items()}
+    return {t: part for t, part in parts.items() if part.last_ns <= ended + _AFTER_NS}
 
 
 def name_of(file: SegmentFile) -> str:

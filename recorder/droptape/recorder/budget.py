@@ -16,6 +16,7 @@ import pyarrow as pa
 from droptape.format.errors import FormatError
 from droptape.format.layout import sequence_of
 from droptape.format.manifest import Manifest, Segment, sync_folder
+from droptape.format.removal import true_end
 from droptape.format.schema import Table
 from droptape.format.tables import COUNTERS, LISTENERS, REASONS, SYMBOLS
 
@@ -229,4 +230,10 @@ def _oldest(manifest: Manifest, skipped: set[str]) -> Segment | None:
         known = first.get(segment.table)
         if known is None or number < sequence_of(known.file):
             first[segment.table] = segment
-    return min(first.values(), key=lambda s: s.last_ns or 0, default=None)
+    now = time.time_ns()
+
+    def ended(segment: Segment) -> int:
+        last, number = segment.last_ns or 0, sequence_of(segment.file)
+        return true_end(manifest, segment.table, number, last, now)
+
+    return min(first.values(), key=ended, default=None)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from droptape.format.layout import MANIFEST
 from droptape.format.manifest import Manifest, Removed, Segment, write_atomic
+from droptape.format.removal import corrected
 
 _MAX_NOTES = 200
 
@@ -64,13 +66,16 @@ class Ledger:
             self.drop(segment)
             first, last = segment.first_ns or 0, segment.last_ns or 0
             before = manifest.removed.get(segment.table)
-            manifest.removed[segment.table] = Removed(
+            removed = Removed(
                 through=through,
                 files=before.files + 1 if before else 1,
                 rows=segment.rows + (before.rows if before else 0),
                 bytes=segment.bytes + (before.bytes if before else 0),
                 first_ns=min(first, before.first_ns) if before else first,
                 last_ns=max(last, before.last_ns) if before else last,
+            )
+            manifest.removed[segment.table] = corrected(
+                manifest, segment.table, removed, time.time_ns()
             )
 
     def check(self) -> None:

@@ -14,8 +14,8 @@ import pytest
 
 from droptape.analyze import RecordingError, integrity, open_recording
 from droptape.format.layout import MANIFEST
-from droptape.format.manifest import Manifest, Removed
-from unit.analyze.make import START, Maker
+from droptape.format.manifest import Clock, Manifest, Removed
+from unit.analyze.make import MONO, START, Maker
 from unit.analyze.test_verify import LISTEN, moved, refusals, run, total
 
 STAMP = "20231114T221320Z"
@@ -190,6 +190,22 @@ def test_what_the_manifest_calls_removed_is_not_read(tmp_path: Path) -> None:
     with open_recording(folder) as rec:
         assert rec.problems == []
         assert rec.sources[0].tables["listen"].rows == 30
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_removed_after_the_end(tmp_path: Path, back: bool) -> None:
+    """That is so where the clock ran ahead and was set back, and nowhere else."""
+    ahead = 30 * 86_400 * 10**9
+    clocks = [Clock(MONO, START + ahead * back), Clock(MONO + 1, START + 1)]
+    folder = recording(tmp_path / "r", clocks=clocks)
+    manifest = Manifest.read(folder)
+    manifest.removed["listen"] = Removed(1, 1, 20, 100, START, START + ahead)
+    manifest.segments = [s for s in manifest.segments if "listen/000001" not in s.file]
+    manifest.write(folder)
+    with open_recording(folder) as rec:
+        told = f"{folder / MANIFEST}: says that listen was removed up to a time after its end, "
+        assert [str(p) for p in rec.problems] == ([] if back else [told + "which is not so"])
+        assert rec.sources[0].removed_until == (START if back else None)
 
 
 def test_files_that_move_on_while_they_are_read(

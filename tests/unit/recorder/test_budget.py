@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from droptape.format.layout import segments, sequence_of
-from droptape.format.manifest import Manifest
+from droptape.format.manifest import Clock, Manifest
 from droptape.format.tables import COUNTERS, LISTENERS
 from droptape.recorder.budget import TrimJob, used_bytes
 from droptape.recorder.ledger import Ledger
@@ -195,6 +195,28 @@ def test_a_kill_while_removing_leaves_nothing_unexplained(tmp_path: Path) -> Non
     assert recover(folder).killed
     assert acks(folder) == []
     check_whole(folder)
+
+
+def test_a_clock_that_ran_ahead_changes_no_order(tmp_path: Path) -> None:
+    """What it dated decades ahead goes first all the same, and ends where the rest begins."""
+    folder, ahead = tmp_path / "rec", 40 * 365 * 86_400 * SECOND
+    store = make_store(folder)
+    with store.update() as manifest:
+        noticed = 10**15 + SECOND
+        manifest.clocks = [
+            Clock(10**15, 10**15 + OFFSET + ahead),
+            Clock(noticed, noticed + OFFSET),
+        ]
+    store.append("drops", numbered(0, 1000), OFFSET + ahead)
+    store.tick(time.monotonic() + 100)
+    settle(store, folder)
+    sealed(store, folder, "counters", counters((5, 7, "a", 1)))
+    sealed(store, folder, "drops", numbered(9_000_000, 1000))
+    store.close("test")
+    used = used_bytes(Ledger(folder, Manifest.read(folder)))
+    manifest = trimmed(folder, int((used - 1) / 0.9))
+    assert list(manifest.removed) == ["drops"]
+    assert manifest.removed["drops"].last_ns == 10**15 + OFFSET + 999_000
 
 
 def test_what_cannot_be_kept_is_told(tmp_path: Path) -> None:
