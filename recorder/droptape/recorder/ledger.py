@@ -32,6 +32,8 @@ class Ledger:
         self._saving = threading.Lock()
         self._changes = 0
         self._saved = -1
+        # A recording of weeks has thousands: no step may look at each of them.
+        self._files = {segment.file for segment in manifest.segments}
         self.sealed_bytes = sum(segment.bytes for segment in manifest.segments)
 
     @contextmanager
@@ -50,14 +52,17 @@ class Ledger:
     def add(self, segment: Segment) -> None:
         """Add a sealed segment, or replace what is said of the same file."""
         with self.change() as manifest:
-            manifest.segments = [s for s in manifest.segments if s.file != segment.file]
+            if segment.file in self._files:
+                self.drop(segment)
             manifest.segments.append(segment)
-            self.sealed_bytes = sum(s.bytes for s in manifest.segments)
+            self._files.add(segment.file)
+            self.sealed_bytes += segment.bytes
 
     def drop(self, segment: Segment) -> None:
         """Forget a sealed segment whose rows are elsewhere, or are accounted for already."""
         with self.change() as manifest:
             manifest.segments = [s for s in manifest.segments if s.file != segment.file]
+            self._files.discard(segment.file)
             self.sealed_bytes = sum(s.bytes for s in manifest.segments)
 
     def remove(self, segment: Segment, through: int) -> None:

@@ -174,6 +174,7 @@ def _already_sealed(journal: Path) -> Sealed | None:
 def _adopt(folder: Path, ledger: Ledger, manifest: Manifest, report: Report) -> None:
     """Take segments into the manifest that were renamed into place just before the kill."""
     known = {segment.file: segment for segment in manifest.segments}
+    replaceable = _replaceable(known)
     for path in sorted(folder.glob("*/[0-9]*.parquet")):
         listed = known.get(f"{path.parent.name}/{path.name}")
         removed = manifest.removed.get(path.parent.name)
@@ -181,7 +182,7 @@ def _adopt(folder: Path, ledger: Ledger, manifest: Manifest, report: Report) -> 
         if listed is None and going:
             path.unlink(missing_ok=True)  # the kill came before the disk budget's last step
             continue
-        if listed is not None and not (_may_be_state(listed, known) and _differs(path, listed)):
+        if listed is not None and not (listed.file in replaceable and _differs(path, listed)):
             continue
         try:
             ledger.add(describe(path))
@@ -190,13 +191,15 @@ def _adopt(folder: Path, ledger: Ledger, manifest: Manifest, report: Report) -> 
             ledger.note(str(exc))
 
 
-def _may_be_state(segment: Segment, known: Iterable[str]) -> bool:
-    """Say whether the disk budget may have put another file in its place just before the kill.
+def _replaceable(known: Iterable[str]) -> set[str]:
+    """Return the files in whose place the disk budget may have put others just before the kill.
 
-    That happens to the first of a table, or to the second when the first was made so before.
+    Those are the first of a table, and the second when the first was made so before.
     """
-    table = sorted(file for file in known if file.startswith(f"{segment.table}/"))
-    return segment.table in STATES and segment.file in table[:2]
+    found: set[str] = set()
+    for table in STATES:
+        found.update(sorted(file for file in known if file.startswith(f"{table}/"))[:2])
+    return found
 
 
 def _differs(path: Path, segment: Segment) -> bool:

@@ -16,7 +16,7 @@ import droptape.format
 import droptape.recorder
 from droptape.format import layout
 from droptape.format.errors import FormatError
-from droptape.format.manifest import Manifest, sha256
+from droptape.format.manifest import Manifest, Segment, sha256
 from droptape.recorder import jobs, recovery
 from droptape.recorder.host import host
 from droptape.recorder.lock import FolderLock, LockedError
@@ -173,6 +173,36 @@ def test_a_segment_renamed_but_not_recorded_is_adopted(tmp_path: Path) -> None:
     (segment,) = Manifest.read(folder).segments
     assert segment.rows == 3000
     assert segment.first_ns is not None
+
+
+def test_recovery_looks_at_each_of_many_files_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, files = tmp_path / "rec", 200
+    make_store(folder).close("test")
+    (folder / "totals").mkdir()
+    manifest = Manifest.read(folder)
+    for number in range(files):
+        path = folder / "totals" / f"{number + 1:06d}-20261121T000000Z.parquet"
+        path.touch()
+        name = f"totals/{path.name}"
+        manifest.segments.append(Segment("totals", name, 0, None, None, 0, sha256(path)))
+    manifest.state = "recording"
+    manifest.write(folder)
+    looks = 0
+
+    class Name(str):
+        def startswith(self, *given: object) -> bool:
+            nonlocal looks
+            looks += 1
+            return super().startswith(*given)  # type: ignore[arg-type]
+
+    real = Manifest.read(folder)
+    for segment in real.segments:
+        segment.file = Name(segment.file)
+    monkeypatch.setattr(Manifest, "read", lambda folder: real)
+    assert recover(folder).damage == []
+    assert looks < 10 * files
 
 
 def test_a_broken_segment_beside_its_journal_is_made_again(tmp_path: Path) -> None:
