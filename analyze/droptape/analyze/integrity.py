@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from droptape.format.layout import LOCK, MANIFEST, Listing, SegmentFile, added_later, sequence_of
 from droptape.format.manifest import Manifest, Removed, Segment, sha256
-from droptape.format.removal import corrected
+from droptape.format.removal import corrected, is_put_together
 
 from .window import is_state
 
@@ -103,10 +103,14 @@ class Integrity:
     def _replaceable(self, segment: Segment) -> bool:
         """Say whether the disk budget may have put another file in its place, not yet listed.
 
-        That happens to the first of a table of states, or to the second when the first was so.
+        That happens to the first of a table of states or names, or to the second when the first was
+        so.
         """
         table = self._manifest.tables.get(segment.table) if self._manifest else None
-        if self.finished or table is None or not is_state(table):
+        if self.finished or table is None or self._manifest is None:
+            return False
+        named = is_put_together(table) and self._manifest.options.get("disk_budget") is not None
+        if not is_state(table) and not named:
             return False
         if table.name not in self._oldest:
             files = sorted(f for f, s in self.listed.items() if s.table == table.name)
@@ -223,7 +227,7 @@ def doubts(folder: Path, manifest: Manifest | None) -> Iterator[tuple[Path, str]
             yield lock, f"{irregular}: whether it is being recorded is not known"
     if manifest is None:
         return
-    for table in sorted(set(manifest.removed) - set(removed(manifest))):
+    for table in sorted(set(_removed_rows(manifest)) - set(removed(manifest))):
         text = f"says that {table} was removed up to a time after its end, which is not so"
         yield folder / MANIFEST, text
 
@@ -234,8 +238,14 @@ def removed(manifest: Manifest) -> dict[str, Removed]:
     Times of a clock that ran ahead until it was set back are those of what stays.
     """
     ended = manifest.ended_ns if manifest.ended_ns is not None else time.time_ns()
-    parts = {t: corrected(manifest, t, part, ended) for t, part in manifest.removed.items()}
+    parts = {t: corrected(manifest, t, p, ended) for t, p in _removed_rows(manifest).items()}
     return {t: part for t, part in parts.items() if part.last_ns <= ended + _AFTER_NS}
+
+
+def _removed_rows(manifest: Manifest) -> dict[str, Removed]:
+    """Leave out names: what is left of them explains all that is left."""
+    names = {t for t, table in manifest.tables.items() if is_put_together(table)}
+    return {t: part for t, part in manifest.removed.items() if t not in names}
 
 
 def name_of(file: SegmentFile) -> str:

@@ -89,7 +89,8 @@ class Removed:
 
     Attributes:
         through: number of the last file that went. Of a table that has a row for each change, a
-            file of this number stays, with the last row of each key.
+            file of this number stays, with the last row of each key; of a dictionary an earlier
+            one, with the rows that the rest may need.
         files: how many.
         rows: rows in them.
         bytes: their size.

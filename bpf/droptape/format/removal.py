@@ -1,4 +1,4 @@
-"""Until when what went to keep a disk budget lasted, by the clock of what stays.
+"""What goes to keep a disk budget, and until when that lasted by the clock of what stays.
 
 Rows have the UTC of their time. Where that ran ahead and was set back, old rows are later than what
 came after them, and a recording would look as if it missed what it has.
@@ -10,8 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
-from .layout import sequence_of
+from .layout import added_later, sequence_of
 from .manifest import Clock, Manifest, Removed
+from .schema import Table
+from .tables import REASONS, SYMBOLS
 
 STEP_NS = 100_000_000
 """What moves more than this against CLOCK_MONOTONIC was set; slewing and drift are less."""
@@ -19,6 +21,15 @@ _DISORDER_NS = 1_000_000_000
 """Segments of one table overlap by less than this when no clock was set."""
 _NOTICED_NS = 2_000_000_000
 """A clock that was set is read again within this."""
+
+
+def is_put_together(table: Table) -> bool:
+    """Say whether a recorder with a disk budget puts the oldest files of `table` into the first.
+
+    Symbols and reasons are those of the kernel; of added tables (layout.py) it knows nothing.
+    """
+    fixed = table.name in (SYMBOLS.name, REASONS.name)
+    return table.role == "dictionary" and not fixed and not added_later(table.name)
 
 
 def set_back_ns(clocks: Sequence[Clock]) -> int:

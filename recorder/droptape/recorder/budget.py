@@ -1,8 +1,8 @@
 """`--disk-budget`: the oldest segments go when a recording has grown too large.
 
 Segments of events and series go, whichever table has the oldest, so that what stays is complete
-from one moment on. Dictionaries stay: they explain the rest. A table that has a row for each change
-would lose what was true when the rest began, so its last rows of each key stay.
+from one moment on. Dictionaries stay: they explain the rest (names.py). A table that has a row for
+each change would lose what was true when the rest began, so its last rows of each key stay.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from droptape.format.layout import sequence_of
 from droptape.format.manifest import Manifest, Segment, sync_folder
 from droptape.format.removal import true_end
 from droptape.format.schema import Table
-from droptape.format.tables import COUNTERS, LISTENERS, REASONS, SYMBOLS
+from droptape.format.tables import COUNTERS, LISTENERS
 
 from .ledger import Ledger
 from .segment import SegmentFile, read_rows
@@ -26,11 +26,6 @@ from .state import counters_left, listeners_left
 
 _FILLED = 0.9
 """Part of the budget that is used: a segment is on disk twice while it is sealed."""
-_FOR_NAMES = 0.25
-NO_MORE_NAMES = (
-    "names of processes, control groups and namespaces that came later are missing: those before "
-    "take a quarter of the disk budget"
-)
 _LOOK_S = 10.0
 _JOURNALS = "*/*.journal*"
 STATES = {COUNTERS.name: counters_left, LISTENERS.name: listeners_left}
@@ -83,22 +78,6 @@ class Journals:
 def over(ledger: Ledger, journals: Journals, budget: int) -> bool:
     """Say whether something has to go."""
     return ledger.sealed_bytes + journals.bytes() > budget * _FILLED
-
-
-def names_take_too_much(ledger: Ledger, budget: int) -> bool:
-    """Say whether dictionaries, which stay, would leave too little room for what they explain.
-
-    Those of the start do not count: they are as large as the kernel.
-    """
-    with ledger.change(quiet=True) as manifest:
-        grown = sum(
-            s.bytes
-            for s in manifest.segments
-            if s.table in manifest.tables
-            and manifest.tables[s.table].role == "dictionary"
-            and s.table not in (SYMBOLS.name, REASONS.name)
-        )
-    return grown > budget * _FOR_NAMES
 
 
 class TrimJob:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from droptape.format.errors import DroptapeError, FormatError
 from droptape.format.layout import is_recording, sequence_of
 from droptape.format.manifest import Host, Manifest, Segment, sha256
+from droptape.format.removal import is_put_together
 
 from .budget import STATES
 from .host import host
@@ -174,7 +175,7 @@ def _already_sealed(journal: Path) -> Sealed | None:
 def _adopt(folder: Path, ledger: Ledger, manifest: Manifest, report: Report) -> None:
     """Take segments into the manifest that were renamed into place just before the kill."""
     known = {segment.file: segment for segment in manifest.segments}
-    replaceable = _replaceable(known)
+    replaceable = _replaceable(manifest)
     for path in sorted(folder.glob("*/[0-9]*.parquet")):
         listed = known.get(f"{path.parent.name}/{path.name}")
         removed = manifest.removed.get(path.parent.name)
@@ -191,14 +192,15 @@ def _adopt(folder: Path, ledger: Ledger, manifest: Manifest, report: Report) -> 
             ledger.note(str(exc))
 
 
-def _replaceable(known: Iterable[str]) -> set[str]:
+def _replaceable(manifest: Manifest) -> set[str]:
     """Return the files in whose place the disk budget may have put others just before the kill.
 
     Those are the first of a table, and the second when the first was made so before.
     """
+    names = {name for name, table in manifest.tables.items() if is_put_together(table)}
     found: set[str] = set()
-    for table in STATES:
-        found.update(sorted(file for file in known if file.startswith(f"{table}/"))[:2])
+    for table in STATES.keys() | names:
+        found.update(sorted(s.file for s in manifest.segments if s.table == table)[:2])
     return found
 
 

@@ -29,6 +29,7 @@ from .backlog import Backlog, Batch, LostRows, events_of
 from .jobs import DictionaryJob, Job, SaveJob, SealJob
 from .ledger import Ledger
 from .lock import FolderLock
+from .names import Names
 from .reserve import Reserve
 from .worker import Worker
 
@@ -80,6 +81,7 @@ class Store:
         self._tables = dict(tables)
         self._reserve = Reserve(self.path)
         self._budget = None if disk_budget is None else disk_budget - self._reserve.bytes
+        self._names = None if self._budget is None else Names(ledger, self._budget)
         self._journals = budget.Journals(self.path)
         if disk_budget is not None:
             rotate_bytes = budget.rotate_bytes(disk_budget, rotate_bytes)
@@ -225,8 +227,8 @@ class Store:
         data = rows if isinstance(rows, pa.Table) else rows_to_arrow(declared, rows)
         if not data.num_rows:
             return
-        if self._budget is not None and budget.names_take_too_much(self._ledger, self._budget):
-            self._ledger.note(budget.NO_MORE_NAMES)
+        if self._names is not None and self._names.full(self._unsent, settled=not self._backlog):
+            self._send()
             return
         target = self._next(table, ".parquet")
         self._sequence[table] = self._sequence.get(table, 0) + 1
