@@ -13,6 +13,7 @@ from lab.trouble import (
     closed_udp_port,
     lossy_transfer,
     slow_udp_reader,
+    small_receive_buffer,
 )
 
 
@@ -156,3 +157,17 @@ def test_a_socket_that_another_process_holds_locked(recorder: Recorder, lab: Lab
     strangers = f"""SELECT count(*) FROM drops
         WHERE netns = {server.inum} AND context_pid IS DISTINCT FROM owner_pid"""
     assert one(recorder, strangers) > 0
+
+
+def test_what_is_pruned_from_the_queue_has_no_device(recorder: Recorder, lab: Lab) -> None:
+    """There, another packet is where the device was."""
+    server = lab.host("server")
+    with Wire(server) as wire, server.counting() as counted:
+        crammed = small_receive_buffer(server, wire, count=1000, mixed=True)
+    rows = ask(
+        recorder,
+        f"""SELECT ifname, function, count(*) FROM drops
+            WHERE netns = {server.inum} AND dport = {crammed.local.port} GROUP BY ALL""",
+    )
+    assert {row[0] for row in rows} == {None}
+    assert sum(row[-1] for row in rows) >= counted["TcpExt.OfoPruned"] > 0

@@ -7,6 +7,7 @@ import fcntl
 import mmap
 import os
 import platform
+import random
 import socket
 import struct
 import threading
@@ -43,16 +44,16 @@ class Crammed:
     sent: int
 
 
-def _listen(address: str) -> socket.socket:
+def _listen(address: str, buffer: int = 4096) -> socket.socket:
     listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
     listener.bind((address, 0))
     listener.listen()
     return listener
 
 
-def _never_read(child: Child, address: str) -> None:
-    with _listen(address) as listener:
+def _never_read(child: Child, address: str, buffer: int) -> None:
+    with _listen(address, buffer) as listener:
         child.ready(Endpoint(*listener.getsockname()))
         with listener.accept()[0]:
             child.stopping(None)
@@ -105,16 +106,18 @@ def _open(wire: Wire, local: Endpoint) -> tuple[Endpoint, Segment]:
 
 
 def small_receive_buffer(
-    server: Host, wire: Wire, *, count: int = 200, comm: str = "small-buffer"
+    server: Host, wire: Wire, *, count: int = 200, comm: str = "small-buffer", mixed: bool = False
 ) -> Crammed:
     """Send single bytes with gaps to a connection with a small buffer (TCPOFODrop, RcvPruned).
 
-    None can be handed to the program, and each takes the room of a packet.
+    None can be handed to the program, and each takes the room of a packet. When they are `mixed`,
+    the kernel gives up later ones for earlier ones (OfoPruned).
     """
-    task = server.spawn_as(comm, _never_read, wire.local())
+    task = server.spawn_as(comm, _never_read, wire.local(), 60_000 if mixed else 4096)
     local: Endpoint = task.ready()
     remote, ack = _open(wire, local)
-    for number in range(count):
+    order = random.Random(1).sample(range(count), count) if mixed else range(count)
+    for number in order:
         seq = ack.seq + 2 + 2 * number
         wire.send(Segment(remote, local, ACK | PSH, seq, ack.ack, b"x"))
     task.stop()

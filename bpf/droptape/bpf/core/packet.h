@@ -175,15 +175,23 @@ struct packet_begin {
 };
 
 /*
- * In the queue of a UDP socket, the place of the device holds something else (udp_set_dev_scratch).
- * The kernel's addresses have the highest bit set.
+ * The device at `address`, or 0 if there is none. In the queue of a UDP socket, the place of a
+ * packet's device holds a number (udp_set_dev_scratch); in TCP's queue of what came out of order, and
+ * in those of fq and netem, another packet (rbnode). The kernel's addresses have the highest bit
+ * set, and the first queue of a device points back to it (netif_alloc_netdev_queues).
  */
-INLINE __u64 pointer_or_0(__u64 value) { return (__s64)value < 0 ? value : 0; }
+INLINE __u64 device_or_0(__u64 address)
+{
+    if ((__s64)address >= 0)
+        return 0;
+    __u64 queue = READ(address, net_device, _tx);
+    return READ(queue, netdev_queue, dev) == address ? address : 0;
+}
 
 INLINE void packet_begin(struct packet_begin *begin, __u64 skb)
 {
     BLOCK(block, skb, sk_buff, dev, BEGIN_BYTES);
-    begin->dev = pointer_or_0(BEGIN_PART(block, __u64, dev));
+    begin->dev = device_or_0(BEGIN_PART(block, __u64, dev));
     begin->sk = BEGIN_PART(block, __u64, sk);
     /* The lowest bit says that the route is not reference counted (SKB_DST_NOREF). */
     begin->dst = BEGIN_PART(block, __u64, _skb_refdst) & ~7ULL;
