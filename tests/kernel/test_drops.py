@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import socket
+import struct
+
 import pytest
 
 from kernel.recorded import NETFILTER, ask, one, reason
 from lab import Host, Lab, Link, Wire
+from lab.packet import ACK, Endpoint, Segment, build, fragment
+from lab.process import Child
 from lab.recorder import Recorder
 from lab.trouble import (
     busy_socket,
     closed_tcp_port,
     closed_udp_port,
+    dropping,
     lossy_transfer,
     slow_udp_reader,
     small_receive_buffer,
@@ -171,3 +177,36 @@ def test_what_is_pruned_from_the_queue_has_no_device(recorder: Recorder, lab: La
     )
     assert {row[0] for row in rows} == {None}
     assert sum(row[-1] for row in rows) >= counted["TcpExt.OfoPruned"] > 0
+
+
+def _have_udp_port(child: Child, address: str) -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as held:
+        held.bind((address, 0))
+        child.ready(held.getsockname()[1])
+        child.stopping(None)
+
+
+def test_only_the_first_fragment_has_ports(recorder: Recorder, lab: Lab) -> None:
+    """What looks like ports in the others is data, and nobody's."""
+    server = lab.host("server")
+    with Wire(server) as wire, dropping(server, "exthdr frag exists"):
+        task = server.spawn_as("innocent", _have_udp_port, wire.local(6))
+        local, remote = Endpoint(wire.local(6), task.ready()), wire.remote(5, 6)
+        segment = build(Segment(remote, local, ACK, payload=bytes(8)))[40:]
+        datagram = struct.pack("!HHHH", remote.port, local.port, 16, 0) + bytes(8)
+        for protocol, content in ((socket.IPPROTO_TCP, segment), (socket.IPPROTO_UDP, datagram)):
+            for offset in (0, 1232):
+                ends = remote.address, local.address
+                wire.send_packet(fragment(*ends, protocol, content, offset=offset))
+        rows = ask(
+            recorder,
+            f"""SELECT protocol, sport, dport, tcp_flags, owner_comm, owner_source FROM drops
+                WHERE netns = {server.inum} AND {NETFILTER} ORDER BY mono_ns""",
+        )
+        task.stop()
+    assert rows == [
+        ("TCP", *(remote.port, local.port), "ACK", None, "none"),
+        ("TCP", *(0, 0), None, None, "none"),
+        ("UDP", *(remote.port, local.port), None, "innocent", "port"),
+        ("UDP", *(0, 0), None, None, "none"),
+    ]

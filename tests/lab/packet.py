@@ -102,6 +102,24 @@ def icmp_error(router: str, about: Segment) -> bytes:
     return ip[:10] + struct.pack("!H", _checksum(ip)) + ip[12:] + body
 
 
+def fragment(
+    source: str, destination: str, protocol: int, payload: bytes, *, offset: int = 0
+) -> bytes:
+    """Return an IPv6 packet with one fragment of a datagram: the first of several, or the last.
+
+    Args:
+        source: Where it comes from.
+        destination: Where it goes.
+        protocol: What the datagram is.
+        payload: What of the datagram is in it.
+        offset: Where in the datagram that begins, a multiple of 8 bytes.
+    """
+    header = struct.pack("!BBHI", protocol, 0, offset or 1, 7)
+    ends = ipaddress.ip_address(source).packed + ipaddress.ip_address(destination).packed
+    length = len(header) + len(payload)
+    return struct.pack("!IHBB", 6 << 28, length, 44, _HOP_LIMIT) + ends + header + payload
+
+
 def parse(packet: bytes) -> Segment | None:
     """Return the TCP segment in an IP packet; None when it carries something else."""
     version = packet[0] >> 4

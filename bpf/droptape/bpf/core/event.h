@@ -70,11 +70,14 @@ INLINE void event_device(struct common_event *e, __u64 dev)
 
 /*
  * Rules 7 and 8 of owner.h, for a received packet that met no socket. `input`: where its route
- * leads. `looked_up`: the kernel has looked for a socket, so nobody listens there.
+ * leads. `looked_up`: the kernel has looked for a socket, so nobody listens there. A fragment after
+ * the first has no port to ask by.
  */
 INLINE void event_owner_without_socket(struct common_event *e, __u64 input, __u8 tcp_flags,
                                        bool looked_up)
 {
+    if (!e->dport)
+        return;
     if (e->protocol == PROTO_TCP && !(tcp_flags & TCP_FLAG_SYN)) {
         owner_of_flow(e, false);
     } else if (!looked_up && is_for_this_host(input)) {

@@ -26,6 +26,10 @@ INLINE bool is_mapped(const __u8 *address)
     return word[0] == 0 && word[1] == 0 && word[2] == FROM_BE32(0x0000ffff);
 }
 
+/*
+ * The protocol after the extension headers that begin at `at` with one of type `next`; `at` is moved
+ * behind them. It becomes 0 in fragments after the first, which have no header of the protocol.
+ */
 INLINE __u8 skip_extensions(__u64 *at, __u8 next)
 {
     /* Hop-by-hop 0, routing 43, fragment 44, destination options 60 (RFC 8200). */
@@ -33,10 +37,15 @@ INLINE __u8 skip_extensions(__u64 *at, __u8 next)
     for (int i = 0; i < MAX_EXTENSIONS; i++) {
         if (next != 0 && next != 43 && next != 44 && next != 60)
             break;
-        __u16 head = READ_AT(__u16, *at);
+        __u32 head = READ_AT(__u32, *at);
         __u8 length = ((__u8 *)&head)[1];
-        *at += next == 44 ? 8 : 8 + 8 * length;
+        bool fragment = next == 44;
         next = ((__u8 *)&head)[0];
+        if (fragment && FROM_BE16(((__u16 *)&head)[1]) & 0xfff8) {
+            *at = 0;
+            break;
+        }
+        *at += fragment ? 8 : 8 + 8 * length;
     }
     return next;
 }
@@ -97,6 +106,8 @@ INLINE bool packet_read(struct packet *packet, __u64 skb)
         packet->version = 6;
         l4 += 40;
         packet->protocol = skip_extensions(&l4, ((const struct ipv6_header *)headers)->next);
+        if (!l4)
+            return true;
         if (l4 == ip + 40) {
             __builtin_memcpy(&packet->h, headers + 40, sizeof(packet->h));
             l4 = ip;
