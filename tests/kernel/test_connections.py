@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,8 +123,17 @@ def test_open_connections_agree_with_tcp_info(pair: Pair, tmp_path: Path, versio
     assert totals == 0
 
 
+def _connect_raw(child: Child) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
+        raw.connect(("127.0.0.1", 0))
+        child.ready()
+        child.stopping(None)
+
+
 def test_connections_older_than_the_recording(pair: Pair, tmp_path: Path) -> None:
     server, client, _ = pair
+    # A raw socket has the protocol and the state of a connection, and is none.
+    client.spawn(_connect_raw).ready()
     with silent_connection(pair) as infos:
         with Recorder(tmp_path / "open", "--events", "connections") as never_moved:
             pass

@@ -119,6 +119,7 @@ enum { ARGUMENT_2 = OFFSET(user_pt_regs, regs) + 16, ARGUMENT_3 = OFFSET(user_pt
 #define AF_UNIX_ 1
 #define AF_INET_ 2
 #define AF_INET6_ 10
+#define SOCK_STREAM_ 1
 #define PROTO_TCP 6
 #define PROTO_UDP 17
 #define PROTO_ICMPV6 58

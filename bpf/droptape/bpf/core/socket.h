@@ -25,6 +25,12 @@ INLINE bool is_inet(__u64 sk)
     return family == AF_INET_ || family == AF_INET6_;
 }
 
+/* Whether `sk`, a full socket, is a struct tcp_sock. Raw sockets may have the protocol TCP as well. */
+INLINE bool is_tcp(__u64 sk)
+{
+    return READ(sk, sock, sk_protocol) == PROTO_TCP && READ(sk, sock, sk_type) == SOCK_STREAM_;
+}
+
 INLINE __u8 socket_state(__u64 sk) { return READ(sk, sock_common, skc_state); }
 
 INLINE bool is_full(__u8 state) { return state != STATE_TIME_WAIT && state != STATE_NEW_SYN_RECV; }

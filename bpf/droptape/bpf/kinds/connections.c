@@ -91,7 +91,7 @@ int connections_state(struct bpf_raw_tracepoint_args *ctx)
     bool child = old == STATE_LISTEN && new == STATE_SYN_RECV;
     if (new == STATE_LISTEN || (old == STATE_LISTEN && !child))
         return 0;
-    if (!is_inet(sk) || READ(sk, sock, sk_protocol) != PROTO_TCP)
+    if (!is_inet(sk) || !is_tcp(sk))
         return 0;
     if (new == STATE_CLOSE) {
         connection_end(sk, old);
@@ -211,7 +211,7 @@ int connections_first(struct bpf_raw_tracepoint_args *ctx)
     if (!is_inet(sk))
         return 0;
     __u8 state = socket_state(sk);
-    if (!is_connection(state) || READ(sk, sock, sk_protocol) != PROTO_TCP)
+    if (!is_connection(state) || !is_tcp(sk))
         return 0;
     struct connection *c = connections.lookup(&sk);
     if (c)
