@@ -91,6 +91,8 @@ class Feed:
     def drain_all(self, wall_offset_ns: Callable[[], int]) -> bool:
         """Take everything; return False when something is left that cannot be read.
 
+        The probes have to be detached: while events keep coming there is no end.
+
         A task that dies in the midst of a program, which takes a bug of the kernel, leaves a record
         that is never finished, and nothing behind it in its ring can be read.
         """

@@ -285,12 +285,17 @@ class _Session:
             self._store.close(reason)
             self._feed.close()
 
-    def _end(self) -> None:
-        """Detach first, so that the rows and the totals that follow are the same events."""
-        sweep_last(self._loaded, self._drain)
+    def _detach(self) -> None:
+        """Have the kinds report what is still there, and end the probes."""
+        # What is there, and no more: under a flood the rings are never empty before this has ended.
+        sweep_last(self._loaded, lambda: self._feed.drain(self._wall_offset_ns(), last=True))
         self._sampler.stop()
         for name in [n for n in self._loaded.fds if n.startswith("link:")]:
             os.close(self._loaded.fds.pop(name))
+
+    def _end(self) -> None:
+        """Detach first, so that the rows and the totals that follow are the same events."""
+        self._detach()
         self._drain()
         self._take_counts(end=True)
         self._sampler.deliver(self._store, self._wall_offset_ns())

@@ -22,14 +22,20 @@ def sweep_first(loaded: Loaded) -> None:
             _run(loaded, name, sweep, lambda: None)
 
 
-def sweep_last(loaded: Loaded, drain: Callable[[], None]) -> None:
-    """Have the kinds report what is still there; `drain` empties the rings meanwhile."""
+def sweep_last(loaded: Loaded, drain: Callable[[], object]) -> None:
+    """Have the kinds report what is still there.
+
+    Args:
+        loaded: the programs, which are still attached.
+        drain: called between the steps, to take once what is in the rings. It must not wait for
+            them to be empty: while events keep coming they never are.
+    """
     for name in loaded.kinds:
         if sweep := all_kinds()[name].last:
             _run(loaded, name, sweep, drain)
 
 
-def _run(loaded: Loaded, kind: str, sweep: Sweep, pause: Callable[[], None]) -> None:
+def _run(loaded: Loaded, kind: str, sweep: Sweep, pause: Callable[[], object]) -> None:
     program = loaded.fds.get(f"program:{sweep.function}")
     if program is None:
         return
@@ -42,7 +48,7 @@ def _run(loaded: Loaded, kind: str, sweep: Sweep, pause: Callable[[], None]) -> 
                 probe.attached, probe.note = False, f"the kernel refuses to run it: {exc.strerror}"
 
 
-def _run_all(fd: int, program: int, pause: Callable[[], None]) -> None:
+def _run_all(fd: int, program: int, pause: Callable[[], object]) -> None:
     shape = syscall.map_shape(fd)
     value = np.dtype((np.void, shape.value_bytes))
     keys, _ = syscall.map_items(fd, np.dtype("u8"), value, shape.entries)
