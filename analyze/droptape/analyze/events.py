@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from droptape.format.amount import FACTORS
 from droptape.format.types import ViewColumn
 
 from .engine import literal, name
@@ -41,7 +42,7 @@ _CLIENTS = 32768
 
 def amount(columns: frozenset[str]) -> str:
     """Return the SQL of what one row adds to the totals of its table."""
-    factors = [c for c in ("weight", "segments") if c in columns]
+    factors = [c for c in FACTORS if c in columns]
     if factors:
         return " * ".join(factors)
     return "events" if "events" in columns else "1"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from droptape.format.amount import amounts
 from droptape.format.decode import Records
 from droptape.format.schema import Table
 from droptape.format.tables import LOSS_CAUSE, LOSSES
@@ -29,13 +30,6 @@ class Batch:
     rows: int
     events: int = 0
     mono_ns: int = 0
-
-
-def events_of(records: Records) -> int:
-    """Return how many events `records` stand for: the sum of their weights, else the rows."""
-    if "weight" in (records.dtype.names or ()):
-        return int(records["weight"].sum(dtype=np.uint64))
-    return len(records)
 
 
 class Backlog:
@@ -87,12 +81,10 @@ class LostRows:
         """Count `records` as lost."""
         mono = next((c.name for c in table if c.type is MONO), None)
         times = records[mono] if mono else np.zeros(len(records), np.uint64)
-        weighted = "weight" in (records.dtype.names or ())
-        weights = records["weight"] if weighted else np.ones(len(records), np.uint32)
         # In whole seconds here: `put` may widen the intervals in between.
         intervals, index = np.unique(times // np.uint64(_SECOND), return_inverse=True)
         sums = np.zeros(len(intervals), np.uint64)
-        np.add.at(sums, index, weights.astype(np.uint64))
+        np.add.at(sums, index, amounts(records))
         for interval, events in zip(intervals.tolist(), sums.tolist(), strict=True):
             self.put(table.name, interval * _SECOND, events)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from droptape.format.amount import amounts
 from droptape.format.decode import Records, rows_to_arrow
 from droptape.format.errors import DroptapeError
 from droptape.format.journal import JournalWriter, record_frame
@@ -25,7 +26,7 @@ from droptape.format.schema import Table
 from droptape.format.tables import LOSSES
 
 from . import budget
-from .backlog import Backlog, Batch, LostRows, events_of
+from .backlog import Backlog, Batch, LostRows
 from .jobs import DictionaryJob, Job, SaveJob, SealJob
 from .ledger import Ledger
 from .lock import FolderLock
@@ -211,7 +212,7 @@ class Store:
         if not self._backlog and self._write(batch):
             return
         declared = self._tables[table]
-        batch.events, batch.mono_ns = events_of(records), time.monotonic_ns()
+        batch.events, batch.mono_ns = int(amounts(records).sum()), time.monotonic_ns()
         if not self._backlog.hold(batch, declared.role):
             self._lost.add(declared, records)
             self._count_lost(batch)

@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from droptape.bpf.kinds import all_kinds
+from droptape.format.journal import JournalWriter, record_frame
 from droptape.format.manifest import Manifest
-from droptape.format.tables import REASONS, TOTALS
+from droptape.format.tables import REASONS, TABLES, TOTALS
 from droptape.recorder import jobs, worker
 from droptape.recorder import store as store_module
 from droptape.recorder.seal import seal_journal
+from droptape.recorder.store import Store
 
-from .helpers import OFFSET, acks, make_store, numbered, read_all
+from .helpers import OFFSET, acks, make_manifest, make_store, numbered, read_all
 
 REASON = {"enum": "skb_drop_reason", "value": 2, "name": "NOT_SPECIFIED", "subsystem": "core"}
 
@@ -97,6 +100,32 @@ def test_what_does_not_fit_into_memory_is_counted(
     assert {(row["kind"], row["cause"]) for row in losses} == {("drops", "disk_full")}
     assert sum(row["events"] for row in losses) == 3 * missing == store.lost
     assert Manifest.read(folder).losses == {"drops": {"disk_full": 3 * missing}}
+
+
+def test_lost_retransmits_are_counted_in_segments_as_in_the_totals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = all_kinds()["retransmits"].table
+    rows = np.zeros(100, table.dtype)
+    rows["weight"], rows["segments"] = 2, 40
+    folder = tmp_path / "rec"
+    tables = {table.name: table} | TABLES
+    room = len(record_frame(rows, OFFSET))  # for one batch
+    store = Store.create(folder, make_manifest(), tables, memory_bytes=room)
+    append = JournalWriter.append_frame
+
+    def refuse(journal: JournalWriter, frame: bytes, count: int) -> None:
+        append(journal, frame, count) if count < len(rows) else _no_space()
+
+    monkeypatch.setattr(JournalWriter, "append_frame", refuse)
+    # The first stay in memory until the end, the others find no room there.
+    for _ in range(3):
+        store.append(table.name, rows, OFFSET)
+    assert store.lost == 200 * 80
+    store.close("test")
+    losses = read_all(folder, "losses").to_pylist()
+    assert sum(row["events"] for row in losses) == 300 * 80 == store.lost
+    assert Manifest.read(folder).losses == {"retransmits": {"disk_full": 300 * 80}}
 
 
 def _refuse(number: int) -> int:
