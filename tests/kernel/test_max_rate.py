@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from contextlib import suppress
@@ -10,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from droptape.analyze import open_recording
+from droptape.bpf import client
+from droptape.bpf.kinds import all_kinds
 from droptape.bpf.kinds.listen import LISTEN_EVENT
 from droptape.format.manifest import Manifest
+from droptape.recorder.counts import Counts
 from kernel.recorded import NO_SOCKET
 from lab import Lab
 from lab.process import Child
@@ -77,6 +81,31 @@ def test_a_flood_is_sampled_and_adds_up(lab: Lab, tmp_path: Path) -> None:
     (kind,) = [k for k in summary.kinds if k["kind"] == "drops"]
     assert kind["unaccounted"] == 0
     assert any("drops were sampled" in note for note in Manifest.read(recorder.folder).notes)
+
+
+def _burst_and_one_later(count: int) -> None:
+    """Send to a closed port of this host, and once more when a window of the sampling is over."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for _ in range(count):
+            sender.sendto(b"x", ("127.0.0.1", CLOSED_PORT))
+        window = time.monotonic_ns() >> 30  # WINDOW_BITS in totals.h
+        while time.monotonic_ns() >> 30 == window:
+            time.sleep(0.01)
+        sender.sendto(b"x", ("127.0.0.1", CLOSED_PORT))
+
+
+def test_that_rows_were_sampled_is_known_also_after_their_window(lab: Lab) -> None:
+    host = lab.host("host")
+    loaded = client.load(["drops"], max_rate=RATE)
+    try:
+        host.call(_burst_and_one_later, 10 * RATE)
+        counts = Counts(loaded, [all_kinds()["drops"].table.with_enums(loaded.enums())])
+        events = counts.totals()
+    finally:
+        loaded.close()
+    assert events["events"][events["netns"] == host.inum].sum() > RATE
+    assert counts.sampled == {"drops"}
 
 
 @pytest.mark.parametrize("rate", ["0", "10000"])

@@ -29,7 +29,7 @@ _KEY = np.dtype(
 _VALUE = np.dtype(
     [
         ("events", "u8"), ("recorded", "u8"), ("window", "u8"), ("pending", "u8"), ("rows", "u4"),
-        ("doubled_at", "u4"), ("shift", "u4"), ("unused", "u4"),
+        ("doubled_at", "u4"), ("shift", "u4"), ("sampled", "u4"),
     ]
 )  # fmt: skip
 _WINDOW_BITS = 30  # WINDOW_BITS in totals.h
@@ -87,7 +87,7 @@ class Counts:
         self._stale = {}
         for kind in np.unique(keys["kind"][given_up > 0]).tolist():
             self._stale[kind] = int(given_up[keys["kind"] == kind].sum())
-        for kind in np.unique(keys["kind"][values["shift"].any(axis=1)]).tolist():
+        for kind in np.unique(keys["kind"][values["sampled"].any(axis=1)]).tolist():
             self.sampled.add(self.tables[kind].name)
         events = values["events"].sum(axis=1) - waiting
         recorded = values["recorded"].sum(axis=1)

@@ -135,7 +135,7 @@ def test_what_waits_for_a_row_is_counted_with_it_or_when_it_is_lost(
     window = 5 << 30
     monkeypatch.setattr("time.monotonic_ns", lambda: window)
     kernel.count((100, 0), (90, 0), kind=0, cause=3)
-    kernel.values["window"], kernel.values["shift"][0, 0] = 5, 1
+    kernel.values["window"], kernel.values["sampled"][0, 0] = 5, 1
     kernel.values["pending"][0] = (10, 0)
     assert books(counted) == (90, 90, 0)
     assert counted.sampled == {"drops"}

@@ -14,7 +14,10 @@ struct totals_key {
     __u8 unused[5];
 };
 
-/* From `window` on: for the sampling of rows, see below. */
+/*
+ * From `window` on: for the sampling of rows, see below. `sampled` stays set: the recorder may look
+ * after the window.
+ */
 struct totals_value {
     __u64 events;
     __u64 recorded;
@@ -23,7 +26,7 @@ struct totals_value {
     __u32 rows;
     __u32 doubled_at;
     __u32 shift;
-    __u32 unused;
+    __u32 sampled;
 };
 
 /* BPF_PERCPU_HASH takes a size only in newer versions of bcc. */
@@ -133,6 +136,7 @@ INLINE struct sample sample_row(struct totals_key *key, __u32 n, __u32 unit)
     __u32 shift = value->shift;
     if (shift && bpf_get_prandom_u32() & ((1U << (shift & 31)) - 1)) {
         ADD(value->pending, n);
+        value->sampled = 1;
         sample.weight = 0;
         return sample;
     }
@@ -175,6 +179,7 @@ INLINE void sampled(const struct sample *sample, __u32 kind, bool recorded)
     } else if (MAX_RATE && value && value->rows > MAX_RATE / 8) {
         if (value->shift < FULL_SHIFT)
             value->shift++;
+        value->sampled = 1;
         ADD(value->pending, amount);
     } else {
         count_lost(kind, LOST_RING_FULL, amount);
