@@ -149,15 +149,25 @@ def test_a_group_that_is_not_ones_own() -> None:
 
 
 def test_check_names_what_is_lacking(tmp_path: Path) -> None:
-    some = [name for name in SERVICE if name not in ("sys_ptrace", "net_admin")]
+    some = [name for name in SERVICE if name not in ("sys_ptrace", "sys_admin", "net_admin")]
     done = subprocess.run(
         [*with_only(some), RECORD, "--check"],
         capture_output=True, text=True, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 1
     missing = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("NO")]
-    assert {"CAP_NET_ADMIN", "CAP_SYS_PTRACE"} <= set(missing)
+    assert {"CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "owners/udp_socket"} <= set(missing)
     assert "CAP_BPF" not in missing
+
+
+def test_check_is_right_about_what_sys_admin_serves(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*with_only(["sys_admin"]), RECORD, "--check"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    words = [line.split() for line in done.stdout.splitlines()]
+    assert ["yes", "owners/udp_socket"] in [line[:2] for line in words]
+    assert "CAP_NET_ADMIN" not in [line[1] for line in words if line[0] == "NO"]
 
 
 def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:

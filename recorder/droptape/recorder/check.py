@@ -58,11 +58,13 @@ def check(out: TextIO, btf: Path | None = None) -> bool:
     print(f"kernel {platform.release()}, {platform.machine()}, lockdown {_lockdown()}", file=out)
     have, advice = privilege.effective(), privilege.advice()
     for need in privilege.NEEDS:
-        lacks = privilege.lacking(need, have)
+        serves, lacks = need.served_by(have), need.lacking(have)
         text = need.purpose
         if lacks:
             text += f": lacks {', '.join(lacks)}, {advice}"
-        line(not lacks, " and ".join(need.names), text)
+        elif serves != need.names:
+            text += f", in place of {' and '.join(need.names)}"
+        line(not lacks, " and ".join(serves or need.names), text)
     missing = privilege.missing()
     types = btf or VMLINUX
     line(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,22 +31,36 @@ class Need:
     """What capabilities are for.
 
     Attributes:
-        names: all of them are needed; CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON.
+        names: all of them are needed, or `instead`.
         purpose: what does not work without them.
         later: whether it is still needed once the probes are attached.
+        instead: a capability that the kernel takes in place of all `names`, or "".
     """
 
     names: tuple[str, ...]
     purpose: str
     later: bool
+    instead: str = ""
+
+    def served_by(self, have: Collection[str]) -> tuple[str, ...]:
+        """Return which capabilities in `have` suffice; none when it is not met."""
+        if all(name in have for name in self.names):
+            return self.names
+        return (self.instead,) if self.instead in have else ()
+
+    def lacking(self, have: Collection[str]) -> list[str]:
+        """Return what is not in `have` of `names`; nothing when the need is met."""
+        return [] if self.served_by(have) else [name for name in self.names if name not in have]
 
 
 # CAP_BPF and CAP_PERFMON exist since Linux 5.8 (a17b53c4a4b5). Measured on 6.18 by leaving out one
 # at a time; older kernels check CAP_BPF also for reading maps (kernel/bpf/syscall.c, __sys_bpf).
+# CAP_SYS_ADMIN: bpf_capable and perfmon_capable (include/linux/capability.h); for the type of
+# program that sees sockets being made, bpf_prog_load (kernel/bpf/syscall.c).
 NEEDS = (
-    Need(_LOAD, "to load and attach the programs", later=True),
+    Need(_LOAD, "to load and attach the programs", later=True, instead="CAP_SYS_ADMIN"),
     Need(("CAP_SYSLOG",), "to name kernel functions (/proc/kallsyms)", later=True),
-    Need(("CAP_NET_ADMIN",), "to see who makes UDP sockets", later=False),
+    Need(("CAP_NET_ADMIN",), "to see who makes UDP sockets", later=False, instead="CAP_SYS_ADMIN"),
     Need(("CAP_SYS_ADMIN",), "to enter network namespaces and read their counters", later=True),
     Need(("CAP_SYS_PTRACE",), "to find the namespaces and programs of processes", later=True),
     Need(("CAP_DAC_READ_SEARCH",), "to read what the runtimes call their containers", later=True),
@@ -88,16 +102,9 @@ def advice() -> str:
     return "run it with sudo"
 
 
-def lacking(need: Need, have: Iterable[str]) -> list[str]:
-    """Return the capabilities of `need` that are not in `have`."""
-    if need.names == _LOAD and "CAP_SYS_ADMIN" in have:
-        return []
-    return [name for name in need.names if name not in have]
-
-
 def missing() -> list[str]:
     """Return the capabilities that this process lacks and without which nothing is recorded."""
-    return lacking(NEEDS[0], effective())
+    return NEEDS[0].lacking(effective())
 
 
 def notes() -> list[str]:
@@ -106,7 +113,7 @@ def notes() -> list[str]:
     return [
         f"recorded without {' and '.join(lacks)}, which it takes {need.purpose}"
         for need in NEEDS
-        if (lacks := lacking(need, have))
+        if (lacks := need.lacking(have))
     ]
 
 
