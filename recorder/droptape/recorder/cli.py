@@ -78,9 +78,15 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder to make (default: droptape-<host>-<UTC time> here)",
     )
-    parser.add_argument("--duration", metavar="TIME", help="stop after this time: 30s, 10m, 1h30m")
+    parser.add_argument(
+        "--duration",
+        type=parse_duration,
+        metavar="TIME",
+        help="stop after this time: 30s, 10m, 1h30m",
+    )
     parser.add_argument(
         "--events",
+        type=lambda text: parse_events(text, tuple(all_kinds())),
         metavar="KINDS",
         default=kinds,
         help=f"default: {kinds}; also: {more}",
@@ -88,23 +94,27 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--live", action="store_true", help="print one line per event")
     parser.add_argument(
         "--rotate-size",
+        type=parse_size,
         metavar="SIZE",
         default="64MB",
         help="seal a segment when its journal has this size (default: 64MB)",
     )
     parser.add_argument(
         "--rotate-every",
+        type=parse_duration,
         metavar="TIME",
         help="seal a segment at this age (default: 60s; 10m with --disk-budget, where small ones "
         "wait up to 36 times as long)",
     )
     parser.add_argument(
         "--disk-budget",
+        type=parse_budget,
         metavar="SIZE",
         help="go on for ever in so much room: remove the oldest segments when it is used up",
     )
     parser.add_argument(
         "--max-rate",
+        type=parse_rate,
         metavar="N",
         default=str(MAX_RATE),
         help="rows per second, processor and key (cause, function, protocol, namespace) above "
@@ -179,17 +189,15 @@ def _options(args: argparse.Namespace) -> Options:
         raise UsageError("no command after --")
     return Options(
         output=args.output or _default_output(),
-        events=parse_events(args.events, tuple(all_kinds())),
-        duration_s=None if args.duration is None else parse_duration(args.duration),
-        rotate_bytes=parse_size(args.rotate_size),
-        rotate_s=parse_duration(
-            ("60s" if args.disk_budget is None else "10m")
-            if args.rotate_every is None
-            else args.rotate_every
-        ),
-        disk_budget=None if args.disk_budget is None else parse_budget(args.disk_budget),
+        events=args.events,
+        duration_s=args.duration,
+        rotate_bytes=args.rotate_size,
+        rotate_s=parse_duration("60s" if args.disk_budget is None else "10m")
+        if args.rotate_every is None
+        else args.rotate_every,
+        disk_budget=args.disk_budget,
         live=args.live,
-        max_rate=parse_rate(args.max_rate),
+        max_rate=args.max_rate,
         include_benign=args.include_benign,
         track_io=args.track_io,
         command=tuple(command[1:]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,17 +17,21 @@ def arguments(path: Path, parser: argparse.ArgumentParser) -> list[str]:
     """Return the options in `path` as arguments of a command line.
 
     A line is ``name = value``, where the name is that of an option without its dashes; for one
-    without a value it is yes or no. Empty lines and those that begin with # say nothing.
+    without a value it is yes or no. Empty lines and those that begin with # say nothing, nor does
+    the byte order mark that some editors write first.
 
     Args:
         path: the file.
         parser: knows the options.
 
     Raises:
-        UsageError: the file cannot be read, or a line of it is no option.
+        UsageError: the file cannot be read, or a line of it is no option or has a wrong value.
     """
     try:
-        lines = path.read_text("utf-8").split("\n")
+        # A pipe may never say anything, and a device never end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UsageError(f"{path} is no regular file: --config takes one, no pipe")
+        lines = path.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "it is no text"
         raise UsageError(f"{path} cannot be read: {reason}") from exc
@@ -43,6 +48,10 @@ def arguments(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         if action is None or name in _NOT_HERE or not equals or not value:
             raise UsageError(f"{path}, line {number}: {text!r} is no option (write: name = value)")
         if action.nargs != 0:
+            try:
+                parser.parse_known_args([f"--{name}={value}"])
+            except UsageError as exc:
+                raise UsageError(f"{path}, line {number}: {exc}") from exc
             out.append(f"--{name}={value}")
         elif value.lower() in _ON:
             out.append(f"--{name}")

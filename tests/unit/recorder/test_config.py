@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -42,7 +43,14 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
         ("\nlive", r"line 2: 'live' is no option"),
         ("live = perhaps", r"line 1: live is yes or no, not 'perhaps'"),
         ("mark = a", "is no option"),
-        ("disk-budget = 1MB", "too small"),
+        ("\ndisk-budget = 1MB", r"record\.conf, line 2: a disk budget of 1MB is too small"),
+        ("disk-budget = 2GB # two", r"record\.conf, line 1: '2GB # two' is not a size"),
+        ("rotate-size = a", r"record\.conf, line 1: 'a' is not a size"),
+        ("rotate-every = a", r"record\.conf, line 1: 'a' is not a duration"),
+        ("duration = 0", r"record\.conf, line 1: '0' is not a duration"),
+        ("max-rate = -1", r"record\.conf, line 1: '-1' is not a number of rows"),
+        ("events = a", r"record\.conf, line 1: unknown event kind 'a'"),
+        ("ready-fd = a", r"record\.conf, line 1: argument --ready-fd: invalid int value: 'a'"),
         ("\noutput = a\0b", r"line 2: .* is no option: it has a NUL"),
     ],
 )
@@ -64,6 +72,23 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="no text"):
         read("--config", str(tmp_path / "binary"))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    (tmp_path / "record.conf").write_bytes(b"\xef\xbb\xbflive = yes\n")
+    assert read("--config", str(tmp_path / "record.conf")).live
+
+
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    reader, writer = os.pipe()  # as the shell's <(...) and /dev/stdin are
+    try:
+        for path in (tmp_path / "fifo", Path(f"/dev/fd/{reader}"), Path(os.devnull), tmp_path):
+            with pytest.raises(UsageError, match=f"{path} is no regular file: --config takes one"):
+                read("--config", str(path))
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def test_the_shipped_file_is_well_formed() -> None:
