@@ -24,7 +24,7 @@ class Out(Protocol):
         """Pass it on."""
 
     def isatty(self) -> bool:
-        """Say whether it is a terminal."""
+        """Say whether it is a terminal, and one that can clear a line."""
 
 
 class Outlet:
@@ -68,8 +68,8 @@ class Outlet:
         """Do nothing: what waits is written as soon as it can be."""
 
     def isatty(self) -> bool:
-        """Say whether it is a terminal."""
-        return self._stream.isatty()
+        """Say whether it is a terminal, and one that can clear a line."""
+        return self._stream.isatty() and os.environ.get("TERM") != "dumb"
 
     def finish(self, seconds: float) -> None:
         """Wait until all is written, but at most `seconds`."""

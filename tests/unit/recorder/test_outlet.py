@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from droptape.recorder.announce import Announcer
 from droptape.recorder.outlet import Outlet
+from droptape.recorder.status import StatusLine
 
 LINE = "x" * 999 + "\n"
 PATIENCE_S = 30
@@ -50,6 +52,27 @@ def test_a_full_disk_leaves_out_what_it_does_not_take() -> None:
         for _ in range(3):
             assert outlet.write(LINE)
             outlet.finish(PATIENCE_S)
+
+
+@pytest.mark.parametrize(("kind", "clears"), [("xterm", True), (None, True), ("dumb", False)])
+def test_a_terminal_that_cannot_clear_a_line_gets_whole_lines(
+    monkeypatch: pytest.MonkeyPatch, kind: str | None, clears: bool
+) -> None:
+    monkeypatch.delenv("TERM", raising=False)
+    if kind:
+        monkeypatch.setenv("TERM", kind)
+    master, slave = os.openpty()
+    with os.fdopen(slave, "w") as stream:
+        outlet = Outlet(stream)
+        status = StatusLine(outlet)
+        status.update({"drops": 7}, 0, 0, "")
+        Announcer(outlet).say("trouble")
+        status.clear()
+        outlet.finish(PATIENCE_S)
+        text = os.read(master, 10_000)
+    os.close(master)
+    assert (b"\x1b[K" in text, b"drops 7" in text) == (clears, clears)
+    assert b"droptape-record: trouble\r\n" in text
 
 
 def _read(reader: int) -> bytes:
