@@ -24,12 +24,18 @@ from .ledger import Ledger
 from .segment import SegmentFile, read_rows
 from .state import counters_left, listeners_left
 
-_FILLED = 0.9
-"""Part of the budget that is used: a segment is on disk twice while it is sealed."""
+_FREE, _FREE_MOST, _FREE_BYTES = 0.1, 0.25, 4 << 20
+"""Parts of the budget, at least and at most, and bytes that stay free if the latter allows: a
+segment is on disk twice while it is sealed, and a flood writes megabytes between two looks."""
 _LOOK_S = 10.0
 _JOURNALS = "*/*.journal*"
 STATES = {COUNTERS.name: counters_left, LISTENERS.name: listeners_left}
 """Tables with a row for each change, and what has to stay of their rows."""
+
+
+def filled(budget: int) -> float:
+    """Return up to how many bytes of a budget are used before something has to go."""
+    return budget - max(budget * _FREE, min(budget * _FREE_MOST, _FREE_BYTES))
 
 
 def rotate_bytes(budget: int, wanted: int) -> int:
@@ -77,7 +83,7 @@ class Journals:
 
 def over(ledger: Ledger, journals: Journals, budget: int) -> bool:
     """Say whether something has to go."""
-    return ledger.sealed_bytes + journals.bytes() > budget * _FILLED
+    return ledger.sealed_bytes + journals.bytes() > filled(budget)
 
 
 class TrimJob:
@@ -103,7 +109,7 @@ class TrimJob:
         recovery removes what the manifest calls removed. On a full disk there is no room for the
         new manifest before something went.
         """
-        excess = used_bytes(self._ledger) - self._budget * _FILLED
+        excess = used_bytes(self._ledger) - filled(self._budget)
         skipped: set[str] = set()
         while excess > 0:
             with self._ledger.change(quiet=True) as manifest:

@@ -30,6 +30,7 @@ from .live import LivePrinter
 from .options import Options
 from .outlet import Outlet
 from .ownership import Ownership, choose
+from .place import check_place
 from .process_groups import ProcessGroups
 from .recovery import recover_siblings
 from .sampling.sampler import Sampler
@@ -72,7 +73,7 @@ def record(options: Options, loader: client.Loader) -> Ended:
     check_clock()
     find_program(options.command)
     ownership = choose(options.group)
-    Store.check(options.output)
+    check_place(options.output)
     with Stopper(options.duration_s) as stopper:
         with stopper.nothing_begun(), ThreadPoolExecutor(1) as pool:
             symbols = pool.submit(Symbols.load)  # while the loader compiles

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import shutil
 import time
 from collections import deque
@@ -18,7 +17,6 @@ import pyarrow as pa
 
 from droptape.format.amount import amounts
 from droptape.format.decode import Records, rows_to_arrow
-from droptape.format.errors import DroptapeError
 from droptape.format.journal import JournalWriter, record_frame
 from droptape.format.layout import MANIFEST, stem
 from droptape.format.manifest import Manifest
@@ -31,6 +29,7 @@ from .jobs import DictionaryJob, Job, SaveJob, SealJob
 from .ledger import Ledger
 from .lock import FolderLock
 from .names import Names
+from .place import StoreError, check_place
 from .reserve import Reserve
 from .worker import Worker
 
@@ -40,10 +39,6 @@ MEMORY_BYTES = 64 << 20
 _RETRY_SECONDS = 1.0
 _SMALL, _QUIET = 1 / 16, 36
 """Part of the size of a segment, and how much longer a journal waits that has not even that."""
-
-
-class StoreError(DroptapeError):
-    """The folder of a recording cannot be made."""
 
 
 @dataclass(slots=True)
@@ -102,21 +97,6 @@ class Store:
         self._unsent: deque[Job] = deque()
         self._worker = Worker(ledger)
 
-    @staticmethod
-    def check(path: Path) -> None:
-        """Raise StoreError when `create` could not make `path`; changes nothing."""
-        parent = path.parent
-        if os.path.lexists(path):
-            raise StoreError(f"{path} exists already: name a new folder")
-        try:
-            str(path).encode()
-        except UnicodeEncodeError as exc:
-            raise StoreError(f"{str(path)!r} cannot be made: its name is not UTF-8") from exc
-        if not parent.is_dir():
-            raise StoreError(f"{path} cannot be made: {parent} is not a folder")
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise StoreError(f"{path} cannot be made: {parent} is not writable")
-
     @classmethod
     def create(
         cls,
@@ -147,7 +127,7 @@ class Store:
         Raises:
             StoreError: the folder cannot be made; nothing is left of it.
         """
-        cls.check(path)
+        check_place(path)
         try:
             path.mkdir(mode=0o750)
         except OSError as exc:
@@ -210,6 +190,10 @@ class Store:
         self._flush()
         batch = Batch(table, record_frame(records, wall_offset_ns), len(records))
         if not self._backlog and self._write(batch):
+            # Between two ticks a flood could outgrow a small budget.
+            if self._budget is not None and self._open[table].writer.bytes >= self._rotate_bytes:
+                self._rotate(table)
+                self._send()
             return
         declared = self._tables[table]
         batch.events, batch.mono_ns = int(amounts(records).sum()), time.monotonic_ns()
@@ -252,8 +236,8 @@ class Store:
         if now - self._checked_at >= _RETRY_SECONDS:
             self._checked_at = now
             self._worker.retry()
-            if self._budget is not None and budget.over(self._ledger, self._journals, self._budget):
-                self._worker.submit(budget.TrimJob(self._ledger, self._budget))
+            self._trim()
+            self._send()
             self._gone = not self._intact()
             if self._ledger.dirty:
                 self._worker.submit(SaveJob(self._ledger))
@@ -394,7 +378,14 @@ class Store:
         except OSError as exc:  # network file systems tell here that they could not write
             self._refusal = f"{self.path}: {exc.strerror or exc}"
             self._retry_at = time.monotonic() + _RETRY_SECONDS
+        self._trim()  # first: what is sealed is on disk twice for a while
         self._unsent.append(SealJob(self._ledger, item.writer.path))
+
+    def _trim(self) -> None:
+        if self._budget is None or any(job.name == budget.TrimJob.name for job in self._unsent):
+            return
+        if budget.over(self._ledger, self._journals, self._budget):
+            self._unsent.append(budget.TrimJob(self._ledger, self._budget))
 
     def _send(self) -> None:
         while self._unsent and self._worker.submit(self._unsent[0]):

@@ -15,7 +15,7 @@ import pytest
 from droptape.format.layout import segments, sequence_of
 from droptape.format.manifest import Clock, Manifest
 from droptape.format.tables import COUNTERS, LISTENERS
-from droptape.recorder.budget import TrimJob, used_bytes
+from droptape.recorder.budget import TrimJob, filled, used_bytes
 from droptape.recorder.ledger import Ledger
 from droptape.recorder.options import UsageError, parse_budget
 from droptape.recorder.recovery import recover
@@ -111,6 +111,26 @@ def test_a_running_store_stays_within_its_budget(tmp_path: Path) -> None:
     assert kept == list(range(kept[0], 120_000))
     assert Manifest.read(folder).removed["drops"].rows == kept[0] > 0
     check_whole(folder)
+
+
+def test_a_flood_between_two_ticks_does_not_outgrow_a_small_budget(tmp_path: Path) -> None:
+    folder, budget = tmp_path / "rec", 1 << 20
+    store = make_store(folder, disk_budget=budget)
+    largest = 0
+    for first in range(0, 60_000, 2000):
+        store.append("drops", numbered(first, 2000), OFFSET)
+        for journal in folder.glob("drops/*.journal"):
+            with contextlib.suppress(FileNotFoundError):  # sealed
+                largest = max(largest, journal.stat().st_size)
+    assert largest < budget / 4
+    store.close("test")
+    assert on_disk(folder) < budget
+    check_whole(folder)
+
+
+def test_a_small_budget_leaves_room_for_what_comes_at_once() -> None:
+    assert filled(16 << 20) == 12 << 20
+    assert filled(1 << 30) == 0.9 * (1 << 30)
 
 
 def test_what_was_true_when_the_rest_begins_stays(tmp_path: Path) -> None:

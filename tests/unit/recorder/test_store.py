@@ -16,7 +16,7 @@ from droptape.format import layout
 from droptape.format.manifest import Manifest, sha256
 from droptape.format.schema import Table
 from droptape.format.tables import REASONS
-from droptape.recorder.store import StoreError
+from droptape.recorder.place import StoreError
 
 from .helpers import OFFSET, acks, make_store, numbered, read_all, settle
 
