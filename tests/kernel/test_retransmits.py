@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import pytest
 
-from kernel.recorded import ask, reason
-from lab import Lab
+from droptape.analyze import open_recording
+from kernel.recorded import ask, probe, reason
+from lab import Child, Endpoint, Lab
 from lab.recorder import Recorder
 from lab.trouble import (
     closed_tcp_port,
@@ -18,6 +20,7 @@ from lab.trouble import (
     syn_blackhole,
     tail_loss,
 )
+from lab.trouble.sockets import endpoint, tcp_client, tcp_server
 from lab.wire import Wire
 
 
@@ -160,3 +163,50 @@ def test_reset_of_a_connection(lab: Lab, recorder: Recorder, version: int, cause
     assert counted["Tcp.OutRsts"] == 1
     assert ("received", *flow, "cut-off") in rows
     assert sum(row[0] == "sent" and row[1:5] == flow for row in rows) == 1
+
+
+def _accept(child: Child, address: str) -> None:
+    with tcp_server(address) as listener:
+        child.ready(endpoint(listener))
+        with listener.accept()[0]:
+            child.stopping(None)
+
+
+def _send_when_told(child: Child, server: Endpoint) -> None:
+    with tcp_client(server) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        child.ready()
+        child.receive()
+        for _ in range(8):
+            connection.send(bytes(1000))
+        child.stopping(None)
+
+
+def test_deferred_ones_are_in_the_totals_by_number(lab: Lab, recorder: Recorder) -> None:
+    if "could not be sent not shown" in probe(recorder, "retransmits/tcp_retransmit_skb").note:
+        pytest.skip("this kernel does not show what it did not send")
+    server, client = lab.host("server"), lab.host("client")
+    link = lab.link(server, client, offload=False)
+    listening = server.spawn(_accept, link.address(server))
+    sending = client.spawn(_send_when_told, listening.ready())
+    sending.ready()
+    shape = "root tbf rate 8kbit burst 1600 limit 100000"
+    client.run(["tc", "qdisc", "add", "dev", link.device(client), *shape.split()])
+    sending.send("go")
+    time.sleep(0.8)
+    sending.kill()
+    sql = f"""SELECT (SELECT sum(weight) FROM retransmits
+                      WHERE netns = {client.inum} AND kind = 'DEFERRED') AS rows, benign,
+                     sum(events), sum(recorded)
+              FROM totals WHERE kind = 'retransmits' AND cause = 'DEFERRED'
+              AND netns = {client.inum} GROUP BY benign"""
+    found: list[tuple[int, bool, int, int]] = []
+    for _ in range(30):
+        with open_recording(recorder.folder) as recording:
+            found = recording.sql(sql).fetchall()
+        if found and found[0][0] == found[0][2]:
+            break
+        time.sleep(0.2)
+    ((rows, benign, events, recorded),) = found
+    assert benign
+    assert rows == events == recorded > 0

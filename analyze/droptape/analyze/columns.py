@@ -8,7 +8,7 @@ from droptape.format.types import ADDRESS
 
 from .engine import name
 from .errors import QueryError
-from .events import NAME, amount, port
+from .events import NAME, amount, benign, port
 
 if TYPE_CHECKING:
     from .recording import Recording
@@ -79,6 +79,7 @@ def is_address(rec: Recording, column: str) -> bool:
 
 def reading(rec: Recording, table: str, include_benign: bool, by: list[str]) -> str:
     """Return the condition that leaves out benign events, unless they are wanted."""
-    if include_benign or "benign" in by or "benign" not in column_names(rec, table):
+    told = benign(column_names(rec, table))
+    if include_benign or "benign" in by or told == "false":
         return "true"
-    return "benign IS NOT TRUE"
+    return f"{told} IS NOT TRUE"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from droptape.format.amount import FACTORS
 from droptape.format.types import ViewColumn
 
 from .engine import literal, name
@@ -17,7 +16,8 @@ _OWN = (
     ViewColumn("cause", "", "VARCHAR", "why: the reason, kind, event or direction in that table"),
     ViewColumn(
         "amount", "", "BIGINT",
-        "what the row adds to the exact total: its weight, for retransmits times its segments",
+        "what the row adds to the exact total: its weight, for retransmits that are not deferred "
+        "times its segments",
     ),
     ViewColumn(
         "port", "", "INTEGER",
@@ -36,16 +36,25 @@ _SHARED = (
 )  # fmt: skip
 
 
+_DEFERRED = "kind = 'DEFERRED'"
+"""Retransmits that were not sent: the totals have them by number, and as benign."""
+
 _CLIENTS = 32768
 """Where the ports of clients begin (net.ipv4.ip_local_port_range, by default)."""
 
 
 def amount(columns: frozenset[str]) -> str:
     """Return the SQL of what one row adds to the totals of its table."""
-    factors = [c for c in FACTORS if c in columns]
-    if factors:
-        return " * ".join(factors)
-    return "events" if "events" in columns else "1"
+    if "segments" in columns:
+        return f"weight * CASE WHEN {_DEFERRED} THEN 1 ELSE segments END"
+    return "weight" if "weight" in columns else "events" if "events" in columns else "1"
+
+
+def benign(columns: frozenset[str]) -> str:
+    """Return the SQL of whether a row is part of normal operation; "false" where none is."""
+    if "benign" in columns:
+        return "benign"
+    return f"coalesce({_DEFERRED}, false)" if "segments" in columns else "false"
 
 
 def port(columns: frozenset[str]) -> str:
@@ -117,17 +126,17 @@ def _select(schema: str, view: View, address: str, more: Sequence[ViewColumn]) -
         f"{port(columns)} AS port",
     )
     types = {"saddr": address, "daddr": address}
-    shared = [_column(n, types.get(n, t), n in columns) for n, t in _SHARED]
+    shared = [_column(n, types.get(n, t), columns) for n, t in _SHARED]
     last = [name(column.name) for column in (RECORDING, *more)]
     picked = ", ".join((*shared[:2], *own, *shared[2:], *last))
     return f"SELECT {picked} FROM {schema}.{name(view.name)}"
 
 
-def _column(column: str, sql_type: str, present: bool) -> str:
-    if present:
-        return name(column)
+def _column(column: str, sql_type: str, columns: frozenset[str]) -> str:
     if column == "benign":
-        return "false AS benign"
+        return f"{benign(columns)} AS benign"
+    if column in columns:
+        return name(column)
     return f"NULL::{sql_type} AS {name(column)}"
 
 

@@ -9,17 +9,17 @@ import numpy.typing as npt
 
 from .decode import Records
 
-FACTORS = ("weight", "segments")
-"""Columns whose product is the amount of a row, of those that its table has; 1 without any."""
-
 
 def amounts(records: Records) -> npt.NDArray[np.uint64]:
     """Return for how many events each of `records` stands, in the unit of its table's totals.
 
     That is its weight; for retransmits, whose totals count segments, its weight times its segments.
+    A row without segments is one event.
     """
+    names = records.dtype.names or ()
     out: npt.NDArray[Any] = np.ones(len(records), np.uint64)
-    for name in FACTORS:
-        if name in (records.dtype.names or ()):
-            out *= records[name]
+    if "weight" in names:
+        out *= records["weight"]
+    if "segments" in names:
+        out *= np.maximum(records["segments"], 1)
     return out

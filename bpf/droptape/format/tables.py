@@ -35,7 +35,7 @@ TOTALS = Table(
         Column("netns", NETNS, "network namespace", null_if=0),
         enum8("protocol", PROTOCOL, "IP protocol", null_if=0),
         Column("benign", BOOL, "whether this is part of normal operation"),
-        Column("events", U64, "events, or for retransmits segments"),
+        Column("events", U64, "events, or for retransmits segments (of deferred ones: events)"),
         Column("recorded", U64, "of these, how many are in rows (the sum of their weights)"),
     ),
     role="series",

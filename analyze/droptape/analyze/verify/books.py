@@ -82,10 +82,12 @@ def against_totals(rec: Recording) -> Iterator[Finding]:
         )  # fmt: skip
     for row in losses.values():
         difference = row["counted"] - row["recorded"]
-        late = _not_ended(sources[row["recording"]])
+        why = _not_ended(sources[row["recording"]])
+        if difference < 0 and row["kind"] == "retransmits":
+            why = why or rules.NOT_SENT
         yield Finding(
             row["recording"], "losses", row["kind"], None, row["counted"], row["recorded"],
-            verdict=_verdict(difference == 0, late), why=late if difference else "",
+            verdict=_verdict(difference == 0, why), why=why if difference else "",
         )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 `where` is SQL over the columns that every event has for this purpose: `cause` (text), `protocol`
 (text), `function` (kernel function of the location), and `failed` (the kernel reported an error).
-Amounts are as in the totals: weights, for retransmits segments.
+Amounts are as in the totals: weights, for retransmits segments (deferred ones: weights).
 """
 
 from __future__ import annotations
@@ -106,5 +106,6 @@ RUNNING = "still being recorded: the totals come once a second"
 PROBE = "not all is seen on this kernel: {note}"
 NO_REASON = "this kernel gives no such reason"
 DAMAGED = "damaged files cannot be compared with anything"
+NOT_SENT = "losses also count rows of segments that could not be sent, which are in no total"
 OUTSIDE = "before the first or after the last reading of their namespace's counters"
 """Why a difference is none."""

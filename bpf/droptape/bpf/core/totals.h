@@ -105,7 +105,8 @@ INLINE __u64 take_pending(struct totals_value *value)
 
 /*
  * Count `n` events of a key, and decide about their row. A row stands for weight * `unit` events;
- * `n` is a multiple of `unit`.
+ * `n` is a multiple of `unit`. A row that stands for none (0 and 0) is sampled too, and where it is
+ * missing that is 1 loss: no other row can stand for it.
  */
 INLINE struct sample sample_row(struct totals_key *key, __u32 n, __u32 unit)
 {
@@ -113,11 +114,11 @@ INLINE struct sample sample_row(struct totals_key *key, __u32 n, __u32 unit)
     struct totals_value *value = sample.value;
     sample.weight = unit ? n / unit : 1;
     if (!value) {
-        count_lost(key->kind, LOST_MAP_FULL, n);
+        count_lost(key->kind, LOST_MAP_FULL, n ? n : 1);
         return sample;
     }
     ADD(value->events, n);
-    if (!MAX_RATE || !n)
+    if (!MAX_RATE)
         return sample;
     __u64 window = sample.now >> WINDOW_BITS;
     if (value->window != window) {
@@ -135,12 +136,17 @@ INLINE struct sample sample_row(struct totals_key *key, __u32 n, __u32 unit)
     }
     __u32 shift = value->shift;
     if (shift && bpf_get_prandom_u32() & ((1U << (shift & 31)) - 1)) {
-        ADD(value->pending, n);
+        if (n)
+            ADD(value->pending, n);
+        else
+            count_lost(key->kind, LOST_SAMPLED, 1);
         value->sampled = 1;
         sample.weight = 0;
         return sample;
     }
     value->rows++;
+    if (!unit)
+        return sample;
     __u64 pending = take_pending(value);
     if (pending) {
         __u32 more = pending / unit;
@@ -176,12 +182,12 @@ INLINE void sampled(const struct sample *sample, __u32 kind, bool recorded)
     if (recorded) {
         if (value)
             ADD(value->recorded, amount);
-    } else if (MAX_RATE && value && value->rows > MAX_RATE / 8) {
+    } else if (MAX_RATE && amount && value && value->rows > MAX_RATE / 8) {
         if (value->shift < FULL_SHIFT)
             value->shift++;
         value->sampled = 1;
         ADD(value->pending, amount);
     } else {
-        count_lost(kind, LOST_RING_FULL, amount);
+        count_lost(kind, LOST_RING_FULL, amount ? amount : 1);
     }
 }

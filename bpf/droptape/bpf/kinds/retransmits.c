@@ -60,11 +60,14 @@ INLINE bool gave_up(int error)
     return error == -EBUSY || error == -ENOMEM || error == -EHOSTUNREACH || error == -EAGAIN;
 }
 
+/* Retransmits are counted in segments; deferred ones, which have sent none, one each. */
 INLINE struct sample sample_retransmit(__u32 netns, __u8 kind, __u32 segments)
 {
-    struct totals_key key = {
-        .cause = kind, .netns = netns, .kind = KIND_RETRANSMITS, .protocol = PROTO_TCP};
-    return sample_row(&key, segments, segments);
+    bool deferred = kind == RETRANSMIT_KIND_DEFERRED;
+    struct totals_key key = {.cause = kind, .netns = netns, .kind = KIND_RETRANSMITS,
+        .protocol = PROTO_TCP, .benign = deferred};
+    __u32 n = deferred ? 1 : segments;
+    return sample_row(&key, n, n);
 }
 
 int retransmits_skb(struct bpf_raw_tracepoint_args *ctx)
