@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,9 @@ from .plain import build
 from .schema import Table
 
 FORMAT_VERSION = 1
+
+LINE = b",\n  "
+"""Begins the line of a segment in recording.json; no other place of such a line has a newline."""
 
 _CHECKSUM = b',\n "sha256": "'
 """Begins the last line of recording.json. Where it is missing nothing is checked."""
@@ -171,12 +175,17 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Return the content of recording.json; its last line has the checksum of all before."""
-        body = json.dumps(self.to_json(), indent=1).encode().removesuffix(b"\n}")
-        return body + _CHECKSUM + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
+        return b"".join(pieces(self.head(), map(line_of, self.segments)))
+
+    def head(self) -> bytes:
+        """Return the part of recording.json that comes before the segments; see `pieces`."""
+        plain = replace(self, segments=[]).to_json()
+        del plain["segments"]
+        return json.dumps(plain, indent=1).encode().removesuffix(b"\n}")
 
     def write(self, recording: Path) -> None:
         """Replace the manifest of `recording` in one step; OSError when that fails."""
-        write_atomic(recording / MANIFEST, self.to_bytes())
+        write_atomic(recording / MANIFEST, (self.to_bytes(),))
 
     @classmethod
     def read(cls, recording: Path) -> Manifest:
@@ -199,18 +208,39 @@ class Manifest:
         return cls.from_json(data, str(path))
 
 
+def line_of(segment: Segment) -> bytes:
+    """Return a segment's line of recording.json, `LINE` first: the same for all its life."""
+    return LINE + json.dumps(asdict(segment)).encode()
+
+
+def pieces(head: bytes, lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the content of recording.json, which may be too large to have all of it in memory.
+
+    Args:
+        head: `Manifest.head`.
+        lines: results of `line_of`, or several of them in one piece.
+    """
+    digest, comma = hashlib.sha256(), 1
+    for piece in itertools.chain((head, b',\n "segments": ['), lines, (b"\n ]",)):
+        if piece.startswith(LINE):
+            piece, comma = piece[comma:], 0
+        digest.update(piece)
+        yield piece
+    yield _CHECKSUM + digest.hexdigest().encode() + b'"\n}\n'
+
+
 def _in_its_table(segment: Segment) -> bool:
     folder, _, name = segment.file.partition("/")
     return folder == segment.table and folder.isidentifier() and "/" not in name and name != ""
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader sees the old or the new content, never a part."""
+def write_atomic(path: Path, data: Iterable[bytes]) -> None:
+    """Write the pieces of `data` to `path`; a reader sees the old or the new content, no part."""
     fd, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(fd, "wb") as file:
             os.fchmod(fd, 0o640)
-            file.write(data)
+            file.writelines(data)
             file.flush()
             os.fsync(fd)
         Path(aside).replace(path)

@@ -6,12 +6,12 @@ came after them, and a recording would look as if it missed what it has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
 from .layout import added_later, sequence_of
-from .manifest import Clock, Manifest, Removed
+from .manifest import Clock, Manifest, Removed, Segment
 from .schema import Table
 from .tables import REASONS, SYMBOLS
 
@@ -43,25 +43,33 @@ def set_back_ns(clocks: Sequence[Clock]) -> int:
     return back if back > STEP_NS else 0
 
 
-def true_end(manifest: Manifest, table: str, through: int, last_ns: int, now_ns: int) -> int:
+def true_end(
+    manifest: Manifest,
+    table: str,
+    through: int,
+    last_ns: int,
+    now_ns: int,
+    segments: Iterable[Segment] | None = None,
+) -> int:
     """Return when the rows of `table` up to file `through` ended, by the clock of what stays.
 
     Two things tell: the offset of the clock when the rows were taken, where their time can only be
     of one, and the first row of what stays. Where neither does it is `last_ns`.
 
     Args:
-        manifest: with the clocks, and the segments that stay.
+        manifest: with the clocks.
         table: its name.
         through: the number of the last file.
         last_ns: the last time in these files, UTC in ns.
         now_ns: UTC, or when the recording ended.
+        segments: those that stay; those of `manifest` if not given.
     """
     back = set_back_ns(manifest.clocks)
     if not back:
         return last_ns
     times = (
         s.first_ns
-        for s in manifest.segments
+        for s in (manifest.segments if segments is None else segments)
         if s.table == table and s.first_ns is not None and sequence_of(s.file) > through
     )
     left = min(times, default=now_ns)
@@ -79,7 +87,13 @@ def _moved(clocks: Sequence[Clock], time_ns: int, now_ns: int) -> Iterator[int]:
             yield time_ns + now - offset
 
 
-def corrected(manifest: Manifest, table: str, removed: Removed, now_ns: int) -> Removed:
+def corrected(
+    manifest: Manifest,
+    table: str,
+    removed: Removed,
+    now_ns: int,
+    segments: Iterable[Segment] | None = None,
+) -> Removed:
     """Return `removed` with its times by the clock of what stays; arguments as in `true_end`."""
-    last = true_end(manifest, table, removed.through, removed.last_ns, now_ns)
+    last = true_end(manifest, table, removed.through, removed.last_ns, now_ns, segments)
     return replace(removed, first_ns=min(removed.first_ns, last), last_ns=last)

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from droptape.format.errors import FormatError
 from droptape.format.layout import sequence_of
-from droptape.format.manifest import Manifest, Segment, sync_folder
-from droptape.format.removal import true_end
+from droptape.format.manifest import Segment, sync_folder
+from droptape.format.removal import set_back_ns, true_end
 from droptape.format.schema import Table
 from droptape.format.tables import COUNTERS, LISTENERS
 
@@ -112,8 +112,7 @@ class TrimJob:
         excess = used_bytes(self._ledger) - filled(self._budget)
         skipped: set[str] = set()
         while excess > 0:
-            with self._ledger.change(quiet=True) as manifest:
-                oldest = _oldest(manifest, skipped)
+            oldest = _oldest(self._ledger, skipped)
             if oldest is None:
                 if self._used_too_much():
                     self._ledger.note("the disk budget is less than what has to stay needs")
@@ -167,10 +166,10 @@ class TrimJob:
             return None
         with self._ledger.change(quiet=True) as manifest:
             removed = manifest.removed.get(table.name)
-            kept = [
-                s for s in manifest.segments
-                if removed and s.table == table.name and sequence_of(s.file) <= removed.through
-            ]  # fmt: skip
+        kept = [
+            s for s in (self._ledger.segments(table.name) if removed else ())
+            if removed and sequence_of(s.file) <= removed.through
+        ]  # fmt: skip
         before = [r for r in (self._rows(s, table) for s in kept) if r is not None]
         left = STATES[table.name](pa.concat_tables([*before, rows]))
         with SegmentFile(table, self._ledger.folder / segment.file, left.num_rows) as file:
@@ -201,24 +200,19 @@ class TrimJob:
                 sync_folder(folder)
 
 
-def _oldest(manifest: Manifest, skipped: set[str]) -> Segment | None:
+def _oldest(ledger: Ledger, skipped: set[str]) -> Segment | None:
     """Return the segment that goes next: of the first of each table, the one that ended first."""
-    first: dict[str, Segment] = {}
-    for segment in manifest.segments:
-        table = manifest.tables.get(segment.table)
-        if table is None or table.role == "dictionary" or segment.table in skipped:
-            continue
-        removed = manifest.removed.get(segment.table)
-        number = sequence_of(segment.file)
-        if removed and number <= removed.through:
-            continue  # what was kept of removed ones
-        known = first.get(segment.table)
-        if known is None or number < sequence_of(known.file):
-            first[segment.table] = segment
     now = time.time_ns()
+    with ledger.change(quiet=True) as manifest:
+        tables = [t.name for t in manifest.tables.values() if t.role != "dictionary"]
+        # Up to there is what was kept of removed ones.
+        after = {name: removed.through for name, removed in manifest.removed.items()}
+        found = [ledger.first(name, after.get(name, -1)) for name in tables if name not in skipped]
 
-    def ended(segment: Segment) -> int:
-        last, number = segment.last_ns or 0, sequence_of(segment.file)
-        return true_end(manifest, segment.table, number, last, now)
+        def ended(segment: Segment) -> int:
+            last, number = segment.last_ns or 0, sequence_of(segment.file)
+            stay = ledger.segments(segment.table) if moved else ()
+            return true_end(manifest, segment.table, number, last, now, stay)
 
-    return min(first.values(), key=ended, default=None)
+        moved = set_back_ns(manifest.clocks) > 0
+        return min((s for s in found if s is not None), key=ended, default=None)

@@ -86,7 +86,11 @@ def record_and_retire(ledger: Ledger, journal: Path, sealed: Sealed) -> None:
 
 
 class DictionaryJob:
-    """Write rows of a dictionary table as one file."""
+    """Write rows of a dictionary table as one file.
+
+    The manifest follows within a second, once for all files of that second; recovery finds what it
+    does not list.
+    """
 
     def __init__(self, ledger: Ledger, table: Table, target: Path, rows: pa.Table) -> None:
         self.name = f"{target.parent.name}/{target.name}"
@@ -105,4 +109,3 @@ class DictionaryJob:
                 file.write(self._rows)
                 self._segment = file.finish()
                 self._ledger.add(self._segment)
-        self._ledger.save()

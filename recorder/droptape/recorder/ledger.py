@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from droptape.format.layout import MANIFEST
-from droptape.format.manifest import Manifest, Removed, Segment, write_atomic
+from droptape.format.manifest import Manifest, Removed, Segment, pieces, write_atomic
 from droptape.format.removal import corrected
+
+from .listed import Listed
 
 _MAX_NOTES = 200
 
@@ -21,7 +23,8 @@ class Ledger:
     """recording.json and its copy in memory.
 
     Changes are made in memory, from any thread, inside `change`; `save` puts them on disk and
-    belongs to one thread at a time, because it waits for the disk.
+    belongs to one thread at a time, because it waits for the disk. The segments are here and not in
+    the manifest that `change` gives.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -32,9 +35,8 @@ class Ledger:
         self._saving = threading.Lock()
         self._changes = 0
         self._saved = -1
-        # A recording of weeks has thousands: no step may look at each of them.
-        self._files = {segment.file for segment in manifest.segments}
-        self.sealed_bytes = sum(segment.bytes for segment in manifest.segments)
+        self._listed = Listed(manifest.segments)
+        manifest.segments = []
 
     @contextmanager
     def change(self, *, quiet: bool = False) -> Iterator[Manifest]:
@@ -49,26 +51,40 @@ class Ledger:
             if text not in manifest.notes and len(manifest.notes) < _MAX_NOTES:
                 manifest.notes.append(text)
 
+    @property
+    def sealed_bytes(self) -> int:
+        """Size of all segments."""
+        with self._lock:
+            return sum(self._listed.bytes.values())
+
+    def bytes_of(self, table: str) -> int:
+        """Return the size of all segments of a table."""
+        return self._listed.bytes.get(table, 0)
+
+    def segments(self, table: str | None = None) -> list[Segment]:
+        """Return the segments of one table or of all: slow where there are many."""
+        with self._lock:
+            return list(self._listed.all() if table is None else self._listed.of(table))
+
+    def first(self, table: str, after: int) -> Segment | None:
+        """Return the oldest segment of a table that has a number above `after`."""
+        with self._lock:
+            return self._listed.first(table, after)
+
     def add(self, segment: Segment) -> None:
         """Add a sealed segment, or replace what is said of the same file."""
-        with self.change() as manifest:
-            if segment.file in self._files:
-                self.drop(segment)
-            manifest.segments.append(segment)
-            self._files.add(segment.file)
-            self.sealed_bytes += segment.bytes
+        with self.change():
+            self._listed.put(segment)
 
     def drop(self, segment: Segment) -> None:
         """Forget a sealed segment whose rows are elsewhere, or are accounted for already."""
-        with self.change() as manifest:
-            manifest.segments = [s for s in manifest.segments if s.file != segment.file]
-            self._files.discard(segment.file)
-            self.sealed_bytes = sum(s.bytes for s in manifest.segments)
+        with self.change():
+            self._listed.drop(segment.table, segment.file)
 
     def remove(self, segment: Segment, through: int) -> None:
         """Say of a segment, number `through` of its table, that it went to keep the budget."""
         with self.change() as manifest:
-            self.drop(segment)
+            self._listed.drop(segment.table, segment.file)
             first, last = segment.first_ns or 0, segment.last_ns or 0
             before = manifest.removed.get(segment.table)
             removed = Removed(
@@ -80,7 +96,7 @@ class Ledger:
                 last_ns=max(last, before.last_ns) if before else last,
             )
             manifest.removed[segment.table] = corrected(
-                manifest, segment.table, removed, time.time_ns()
+                manifest, segment.table, removed, time.time_ns(), self._listed.of(segment.table)
             )
 
     def check(self) -> None:
@@ -108,7 +124,8 @@ class Ledger:
                 changes = self._changes
                 if changes == self._saved:
                     return
-                text = self._manifest.to_bytes()
+                # The rest needs no lock: the recorder's loop would wait for it.
+                head, lines = self._manifest.head(), self._listed.chunks()
             self.check()
-            write_atomic(self.folder / MANIFEST, text)
+            write_atomic(self.folder / MANIFEST, pieces(head, lines))
             self._saved = changes

@@ -140,7 +140,7 @@ class NamesJob:
             except FormatError:
                 return None
         with self._ledger.change(quiet=True) as manifest:
-            for segment in manifest.segments:
+            for segment in self._ledger.segments():
                 table = manifest.tables.get(segment.table)
                 removed = manifest.removed.get(segment.table)
                 # What was kept of removed ones is of the time when the rest begins.
@@ -182,7 +182,7 @@ class NamesJob:
         """Yield the oldest files, up to one that is not written yet."""
         with self._ledger.change(quiet=True) as manifest:
             removed = manifest.removed.get(table.name)
-            files = [s for s in manifest.segments if s.table == table.name]
+        files = self._ledger.segments(table.name)
         number, size = removed.through if removed else 0, 0
         for segment in sorted(files, key=lambda s: sequence_of(s.file)):
             size += segment.bytes
@@ -221,8 +221,8 @@ def names_left(table: Table, rows: pa.Table, begin_ns: int) -> pa.Table:
 
 def _files(ledger: Ledger) -> list[Segment]:
     with ledger.change(quiet=True) as manifest:
-        names = {name for name, table in manifest.tables.items() if is_put_together(table)}
-        return [s for s in manifest.segments if s.table in names]
+        names = [name for name, table in manifest.tables.items() if is_put_together(table)]
+    return [segment for name in names for segment in ledger.segments(name)]
 
 
 def _first_ns(journal: Path) -> int:

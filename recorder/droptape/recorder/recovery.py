@@ -129,7 +129,7 @@ def _complete(folder: Path, manifest: Manifest) -> Report:
             manifest.state = "recovered"
             manifest.ended_by = "the recorder was killed"
             manifest.ended_ns = max(
-                (s.last_ns for s in manifest.segments if s.last_ns is not None),
+                (s.last_ns for s in ledger.segments() if s.last_ns is not None),
                 default=manifest.started_ns,
             )
             manifest.notes.append(
@@ -174,8 +174,8 @@ def _already_sealed(journal: Path) -> Sealed | None:
 
 def _adopt(folder: Path, ledger: Ledger, manifest: Manifest, report: Report) -> None:
     """Take segments into the manifest that were renamed into place just before the kill."""
-    known = {segment.file: segment for segment in manifest.segments}
-    replaceable = _replaceable(manifest)
+    known = {segment.file: segment for segment in ledger.segments()}
+    replaceable = _replaceable(ledger, manifest)
     for path in sorted(folder.glob("*/[0-9]*.parquet")):
         listed = known.get(f"{path.parent.name}/{path.name}")
         removed = manifest.removed.get(path.parent.name)
@@ -192,7 +192,7 @@ def _adopt(folder: Path, ledger: Ledger, manifest: Manifest, report: Report) -> 
             ledger.note(str(exc))
 
 
-def _replaceable(manifest: Manifest) -> set[str]:
+def _replaceable(ledger: Ledger, manifest: Manifest) -> set[str]:
     """Return the files in whose place the disk budget may have put others just before the kill.
 
     Those are the first of a table, and the second when the first was made so before.
@@ -200,7 +200,7 @@ def _replaceable(manifest: Manifest) -> set[str]:
     names = {name for name, table in manifest.tables.items() if is_put_together(table)}
     found: set[str] = set()
     for table in STATES.keys() | names:
-        found.update(sorted(s.file for s in manifest.segments if s.table == table)[:2])
+        found.update(sorted(s.file for s in ledger.segments(table))[:2])
     return found
 
 

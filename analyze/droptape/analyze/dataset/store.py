@@ -152,7 +152,7 @@ class FolderStore(Store):
         """See `Store.write`."""
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, data)
+        write_atomic(target, (data,))
 
     def delete(self, path: str) -> None:
         """See `Store.delete`."""
