@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,15 @@ import pyarrow as pa
 from droptape.bpf.client import Loaded
 from droptape.format.decode import Records
 from droptape.format.schema import Table
-from droptape.format.tables import CGROUPS, COUNTERS, NETNS_NAMES, PROCESSES, REASONS, SYMBOLS
+from droptape.format.tables import (
+    CGROUPS,
+    COUNTERS,
+    NETNS_NAMES,
+    PROCESSES,
+    REASONS,
+    SYMBOLS,
+    SYSCTLS,
+)
 
 from .cgroups import Cgroups
 from .kallsyms import Symbols, loaded_modules
@@ -26,17 +34,34 @@ from .seen import Seen
 from .store import Store
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 600.0
+_MOST_ROWS = 20_000
+"""That wait for a file; each takes 0.6 KB of memory."""
 _KEEP_S = {"owner_pid": 60.0, "cgroup_id": float("inf"), "netns": 60.0}
 """When the numbers of a column are looked up again: no two control groups have the same one."""
 _LIFE = b"netns.life"
 _MOST_LIVES = 1 << 16
 
 
+class _Patience:
+    """How long to wait between files: ever longer, so that weeks do not fill with small ones."""
+
+    def __init__(self) -> None:
+        self._wait = _FIRST_WAIT_S
+        self._written = float("-inf")
+
+    def over(self) -> bool:
+        return time.monotonic() - self._written >= self._wait
+
+    def written(self) -> None:
+        self._written = time.monotonic()
+        self._wait = min(self._wait * 2, _LONGEST_WAIT_S)
+
+
 class Explainer:
     """Looks up each new process, control group and namespace soon after its first event.
 
     What it learns is written when there is something new, at first at once and then less and less
-    often, so that a recording of weeks does not fill with small files.
+    often, or when much of it waits. The rows of settings that a sampler read wait with the rest.
     """
 
     def __init__(self, store: Store, groups: ProcessGroups | None = None) -> None:
@@ -51,13 +76,12 @@ class Explainer:
         self._lives: dict[int, int] = {}
         self._new: dict[str, set[int]] = {"owner_pid": set(), "cgroup_id": set(), "netns": set()}
         self._rows: dict[str, list[dict[str, object]]] = {
-            table.name: [] for table in (PROCESSES, CGROUPS, NETNS_NAMES)
+            table.name: [] for table in (PROCESSES, CGROUPS, NETNS_NAMES, SYSCTLS)
         }
         self._modules = loaded_modules()
         if not self._own_pids:
             self._note(NOTE)
-        self._wait = _FIRST_WAIT_S
-        self._written = 0.0
+        self._patience, self._modules_patience = _Patience(), _Patience()
 
     def write_fixed(self, loaded: Loaded, symbols: Symbols) -> None:
         """Write what does not change while recording."""
@@ -98,29 +122,33 @@ class Explainer:
         if cgroups:
             self._rows[CGROUPS.name] += self._cgroups.rows(cgroups) + self._groups.rows(cgroups)
         modules = loaded_modules()
-        if modules != self._modules:
+        if modules != self._modules and self._modules_patience.over():
             # A module that came after the start has code that no symbol of the start covers.
             self._modules = modules
+            self._modules_patience.written()
             self._save(SYMBOLS.name, Symbols.load().table(only_modules=True))
         spaces = self._take("netns") | self._netns.renamed(self._spaces.names)
         for row in self._netns.rows(spaces) if spaces else ():
             self._rows[NETNS_NAMES.name] += self._spaces.news(row)
+
+    def learn_settings(self, rows: Iterable[dict[str, object]]) -> None:
+        """Take rows of SYSCTLS, to be written with what was looked up."""
+        self._rows[SYSCTLS.name] += rows
 
     def _take(self, name: str) -> set[int]:
         new, self._new[name] = self._new[name], set()
         return new
 
     def write(self, *, now: bool = False) -> None:
-        """Write what was learned, if it is time or `now`."""
-        waited = time.monotonic() - self._written
-        if not any(self._rows.values()) or (waited < self._wait and not now):
+        """Write what was learned, if it is time, or too much to wait with, or `now`."""
+        waiting = sum(map(len, self._rows.values()))
+        if not waiting or not (now or waiting >= _MOST_ROWS or self._patience.over()):
             return
         for name, rows in self._rows.items():
             if rows:
                 self._save(name, rows)
                 self._rows[name] = []
-        self._written = time.monotonic()
-        self._wait = min(self._wait * 2, _LONGEST_WAIT_S)
+        self._patience.written()
 
     def _save(self, table: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> None:
         """Write `rows`, or note why they are missing: names are no reason to stop recording."""

@@ -221,7 +221,7 @@ class _Session:
             with self._store.update() as manifest:
                 manifest.notes.append(f"owners are incomplete: {self._scan.refused}")
         self._take_counts()
-        self._sampler.deliver(self._store, self._wall_offset_ns())
+        self._deliver()
         self._explainer.look_up()
         self._explainer.write()
         # A recording of weeks would fill with pairs that say nothing new.
@@ -239,6 +239,9 @@ class _Session:
             self._store.bytes,
             trouble,
         )
+
+    def _deliver(self) -> None:
+        self._sampler.deliver(self._store, self._wall_offset_ns(), self._explainer.learn_settings)
 
     def _lost(self) -> int:
         """Return how many events are in no row: the kernel had no room, or the disk."""
@@ -299,7 +302,7 @@ class _Session:
         self._detach()
         self._drain()
         self._take_counts(end=True)
-        self._sampler.deliver(self._store, self._wall_offset_ns())
+        self._deliver()
         self._explainer.look_up()
         self._explainer.write(now=True)
         self._add_clock()

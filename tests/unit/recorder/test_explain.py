@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from droptape.bpf.client import Loaded
 from droptape.bpf.kinds import all_kinds
 from droptape.format.manifest import Manifest
 from droptape.format.schema import Table
-from droptape.format.tables import COUNTERS
+from droptape.format.tables import COUNTERS, SYSCTLS
 from droptape.recorder import explain, lives
 from droptape.recorder.explain import Explainer
+from droptape.recorder.kallsyms import Symbols
 from droptape.recorder.netns import NetnsNames
+from droptape.recorder.sampling.sampler import Sampler
 from droptape.recorder.seen import Seen
 from unit.recorder.helpers import make_store, read_all
 
@@ -135,3 +138,47 @@ def test_the_memory_of_processes_and_namespaces_has_an_end(
         assert spaces.news(row) == [row]
         assert processes.news(row) == spaces.news(row) == []
     assert len(spaces.names) <= 10
+
+
+def settings(netns: int, rows: int = 1) -> list[dict[str, object]]:
+    return [{"ts": 1, "netns": netns, "name": f"n{i}", "value": "1"} for i in range(rows)]
+
+
+def files_of(folder: Path, table: str) -> int:
+    return sum(segment.table == table for segment in Manifest.read(folder).segments)
+
+
+def test_settings_of_ever_new_namespaces_take_few_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(explain, "loaded_modules", lambda: str(now))
+    monkeypatch.setattr(Symbols, "load", lambda: Symbols("none"))
+    wrote: list[str] = []
+    sampler = Sampler(Loaded([], [], [], 1, 1), lambda *_: None)
+    store = make_store(tmp_path / "rec")
+    monkeypatch.setattr(store, "write_dictionary", lambda table, rows: wrote.append(table))
+    explainer = Explainer(store)
+    for second in range(1000):
+        now = float(second)
+        sampler._taken.append((SYSCTLS, settings(second)))
+        sampler.deliver(store, 0, explainer.learn_settings)
+        explainer.look_up()
+        explainer.write()
+    store.discard()
+    assert 8 <= wrote.count("sysctls") <= 11
+    assert 8 <= wrote.count("symbols") <= 11
+
+
+def test_much_to_write_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explain, "_MOST_ROWS", 30)
+    store = make_store(tmp_path / "rec")
+    explainer = Explainer(store)
+    for number in range(10):
+        explainer.learn_settings(settings(number, 10))
+        explainer.write()
+    explainer.write(now=True)
+    store.close("test")
+    assert files_of(tmp_path / "rec", "sysctls") == 4  # at once, then of 30 rows each
+    assert read_all(tmp_path / "rec", "sysctls").num_rows == 100

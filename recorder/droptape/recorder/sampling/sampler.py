@@ -86,12 +86,20 @@ class Sampler:
             self._seen |= new
             self._unknown = self._unknown | new
 
-    def deliver(self, store: Store, wall_offset_ns: int) -> None:
-        """Write what was sampled since the last call."""
+    def deliver(
+        self, store: Store, wall_offset_ns: int, learn: Callable[[list[Row]], None]
+    ) -> None:
+        """Write what was sampled since the last call.
+
+        Args:
+            store: gets the series.
+            wall_offset_ns: UTC minus CLOCK_MONOTONIC.
+            learn: gets the rows of SYSCTLS, of which a file each second would be too many.
+        """
         while self._taken:
             table, rows = self._taken.popleft()
             if isinstance(rows, list):
-                store.write_dictionary(table.name, rows)
+                learn(rows)
             else:
                 store.append(table.name, rows, wall_offset_ns)
                 self._watcher(table, rows, wall_offset_ns)
