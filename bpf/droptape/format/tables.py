@@ -63,7 +63,9 @@ COUNTERS = Table(
     "The kernel's own counters of every network namespace, about once a second, and in turn where "
     "that would take too long: a row for each value that changed. The first row of a counter is "
     "what it was when its namespace was first read (0 for a namespace that came later), the last "
-    "row what it was at the end; a counter without rows was 0 all the time. `netns.life` has a row "
+    "row what it was at the end; a counter without rows was 0 all the time. A counter of a device "
+    "that went ends with a row of 0, and begins with one should the device, or another of its "
+    "name, come. `netns.life` has a row "
     "at the first and one at the last reading of a namespace; its value tells namespaces apart "
     "that had the same number one after the other.",
     (

@@ -29,10 +29,11 @@ def listeners_left(rows: pa.Table) -> pa.Table:
 
 
 def counters_left(rows: pa.Table) -> pa.Table:
-    """Return the last value of each counter, of namespaces that are still there.
+    """Return the last value of each counter, of namespaces and devices that are still there.
 
     `netns.life` has a row at the begin and one at the end of a namespace, with a number that tells
-    it from earlier ones.
+    it from earlier ones. A counter of a device is 0 when the device went; one that moves after that
+    has another row of 0 first (sampling/changes.py).
     """
     import pyarrow.compute as pc  # 9 MB that most recordings have no use for
 
@@ -46,4 +47,6 @@ def counters_left(rows: pa.Table) -> pa.Table:
             ended.append(netns)
     # Counters of the whole host belong to no namespace: null, which is in no list.
     over = pc.is_in(rows["netns"], pa.array(ended, rows["netns"].type))
-    return _last(rows.filter(pc.invert(over)), _COUNTER)
+    last = _last(rows.filter(pc.invert(over)), _COUNTER)
+    went = pc.and_(pc.not_equal(last["device"], ""), pc.equal(last["value"], 0))
+    return last.filter(pc.invert(pc.fill_null(went, False)))

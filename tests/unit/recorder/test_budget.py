@@ -195,6 +195,21 @@ def test_a_file_that_cannot_be_read_stops_nothing(tmp_path: Path, number: int, h
     check_whole(folder)
 
 
+def test_counters_of_devices_that_went_do_not_stay(tmp_path: Path) -> None:
+    folder = tmp_path / "rec"
+    store = make_store(folder)
+    first = counters((1, 7, "link.rx_dropped", 3), (1, 7, "link.rx_dropped", 4), (1, 7, "a", 0))
+    first["device"] = b"veth0", b"veth1", b""
+    second = counters((2, 7, "link.rx_dropped", 0))
+    second["device"] = b"veth0"
+    sealed(store, folder, "counters", first, second)
+    store.close("test")
+    trimmed(folder, 0)
+    check_whole(folder)
+    left = read_all(folder, "counters").to_pylist()
+    assert sorted((row["device"] or "", row["value"]) for row in left) == [("", 0), ("veth1", 4)]
+
+
 def test_a_kill_while_removing_leaves_nothing_unexplained(tmp_path: Path) -> None:
     folder = tmp_path / "rec"
     store = make_store(folder)
@@ -270,7 +285,11 @@ def test_names_leave_room_for_what_they_explain(tmp_path: Path) -> None:
             for pid in range(first, first + 3000)
         ]
         store.write_dictionary("processes", rows)
-        settle(store, folder, journals=0)
+        deadline = time.monotonic() + 20
+        while len(list(folder.glob("processes/[0-9]*.parquet"))) < store._sequence["processes"]:
+            assert time.monotonic() < deadline
+            store.tick()
+            time.sleep(0.001)
     store.close("test")
     names = sum(s.bytes for s in Manifest.read(folder).segments if s.table == "processes")
     assert budget / 5 < names < budget / 2

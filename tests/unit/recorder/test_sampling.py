@@ -134,6 +134,48 @@ def test_packets_are_written_beside_drops_only() -> None:
     ]
 
 
+def _drops(**devices: int) -> parse.Reading:
+    return tuple(("link.rx_dropped", name) for name in devices), list(devices.values())
+
+
+def test_a_device_that_went_and_one_of_its_name_that_came() -> None:
+    changes = Changes(1, None)
+    changes.update("link", _drops(lo=0, a=7, b=2), 1)
+    changes.begin(2)
+    assert changes.update("link", _drops(lo=1, a=9), 10)[-1] == (10, "a", "link.rx_dropped", 9)
+    changes.touch(11)
+    # A device that one reading left out goes on where it was.
+    assert changes.update("link", _drops(lo=1, a=9, b=2), 20) == []
+    assert changes.update("link", _drops(lo=1, a=9), 30) == []
+    assert changes.update("link", _drops(lo=2, a=9), 40) == [
+        (40, "b", "link.rx_dropped", 0),
+        (40, "lo", "link.rx_dropped", 2),
+    ]
+    changes.touch(41)
+    assert changes.update("link", _drops(lo=2, a=9, b=5), 50) == [
+        (41, "b", "link.rx_dropped", 0),
+        (50, "b", "link.rx_dropped", 5),
+    ]
+    assert changes.update("link", _drops(lo=2, a=0, b=5), 60) == [(60, "a", "link.rx_dropped", 0)]
+    assert changes.update("link", _drops(lo=2, a=3, b=5), 70) == [
+        (60, "a", "link.rx_dropped", 0),
+        (70, "a", "link.rx_dropped", 3),
+    ]
+
+
+def test_what_is_known_of_devices_that_went_is_forgotten() -> None:
+    changes = Changes(1, None)
+    rows: list[tuple[int, str, str, int]] = []
+    for second in range(1, 500):
+        devices = {f"veth{second + k}": 3 for k in range(3)}
+        rows += changes.update("link", _drops(lo=0, **devices), second)
+        if second == 1:
+            changes.begin(1)
+    assert max(map(len, (changes._values, changes._written, changes._since))) < 10
+    assert sum(value == 3 for *_, value in rows) == 501
+    assert len({device for _, device, _, value in rows if value == 0}) >= 495
+
+
 def _listener(port: int, **columns: int) -> np.ndarray[tuple[int], np.dtype[np.void]]:
     row = np.zeros(1, LISTENERS.dtype)
     row["lport"], row["open"] = port, 1
