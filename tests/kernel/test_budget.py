@@ -29,7 +29,7 @@ def test_a_rolling_recording_keeps_its_budget_and_its_books(lab: Lab, tmp_path: 
         # A damaged journal is never removed: it leaves less room, so fewer events are needed.
         (recorder.folder / "drops").mkdir(exist_ok=True)
         filler = recorder.folder / "drops" / "000000-20261121T000000Z.journal.damaged"
-        filler.write_bytes(bytes(25 << 19))
+        filler.write_bytes(bytes(20 << 19))
         while "drops" not in Manifest.read(recorder.folder).removed:
             assert sent < 60 * PACKETS, "nothing was removed"
             closed_udp_port(server, client, link.address(server), count=PACKETS)

@@ -113,6 +113,13 @@ def parser() -> argparse.ArgumentParser:
         help="go on for ever in so much room: remove the oldest segments when it is used up",
     )
     parser.add_argument(
+        "--keep-recordings",
+        type=parse_size,
+        metavar="SIZE",
+        help="without -o: what finished recordings beside this one that were made with this option "
+        "may take; remove the oldest at the start (default: leave all; needs --disk-budget)",
+    )
+    parser.add_argument(
         "--max-rate",
         type=parse_rate,
         metavar="N",
@@ -187,6 +194,8 @@ def _options(args: argparse.Namespace) -> Options:
         raise UsageError(f"unexpected {command[0]!r}: put -- before the command to run")
     if command == ["--"]:
         raise UsageError("no command after --")
+    if args.keep_recordings is not None and args.disk_budget is None:
+        raise UsageError("--keep-recordings is for recordings with --disk-budget: give that too")
     return Options(
         output=args.output or _default_output(),
         events=args.events,
@@ -196,6 +205,8 @@ def _options(args: argparse.Namespace) -> Options:
         if args.rotate_every is None
         else args.rotate_every,
         disk_budget=args.disk_budget,
+        # A name that the user chose is no name of the series.
+        keep_recordings=args.keep_recordings if args.output is None else None,
         live=args.live,
         max_rate=args.max_rate,
         include_benign=args.include_benign,

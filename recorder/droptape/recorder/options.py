@@ -45,6 +45,8 @@ class Options:
         rotate_bytes: seal a segment when its journal has this size.
         rotate_s: seal a segment when it is this old, in seconds.
         disk_budget: remove the oldest segments to stay below so many bytes; None for no limit.
+        keep_recordings: bytes that earlier recordings beside this one may take, the oldest go; None
+            to leave them alone.
         live: print events as they come.
         max_rate: rows of one key of the totals, per second and processor, above which they are
             sampled; 0 for no limit.
@@ -63,6 +65,7 @@ class Options:
     rotate_bytes: int = 64 << 20
     rotate_s: float = 60.0
     disk_budget: int | None = None
+    keep_recordings: int | None = None
     live: bool = False
     max_rate: int = MAX_RATE
     include_benign: bool = False

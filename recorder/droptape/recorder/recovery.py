@@ -98,7 +98,7 @@ def recover_siblings(parent: Path) -> tuple[list[Report], list[str]]:
                 continue
             if not is_recording(folder) or not needs_recovery(folder):
                 continue
-            if _of_this_host(Manifest.read(folder).host):
+            if of_this_host(Manifest.read(folder).host):
                 reports.append(recover(folder))
         except (LockedError, FileNotFoundError):
             continue  # it is at work, or gone since the folder was listed
@@ -109,7 +109,7 @@ def recover_siblings(parent: Path) -> tuple[list[Report], list[str]]:
     return reports, failures
 
 
-def _of_this_host(recorded: Host) -> bool:
+def of_this_host(recorded: Host) -> bool:
     """Say whether a recording was made here. Containers have another name at each start."""
     here = host()
     if recorded.machine_id and here.machine_id:

@@ -22,6 +22,7 @@ from droptape.format.tables import LOSSES, TABLES, TOTALS
 from . import memory, privilege
 from .announce import Announcer
 from .counts import Counts
+from .earlier import remove_earlier
 from .explain import Explainer
 from .feed import Feed
 from .host import SteadyOffset, check_clock, clock_pair, host
@@ -195,8 +196,11 @@ class _Session:
         )
 
     def _recover(self) -> None:
-        for failure in recover_siblings(self._store.path.parent)[1]:
+        own, keep = self._store.path, self._options.keep_recordings
+        for failure in recover_siblings(own.parent)[1]:
             self._announcer.say(failure)
+        for text in () if keep is None else remove_earlier(own.parent, keep, own):
+            self._announcer.say(text)
 
     def _loop(self, stopper: Stopper) -> None:
         second, wait = time.monotonic(), _IDLE_WAIT_S

@@ -92,7 +92,24 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -
 
 
 def test_the_shipped_file_is_well_formed() -> None:
-    assert read("--config", str(SHIPPED / "record.conf")).disk_budget == 2 << 30
+    shipped = read("--config", str(SHIPPED / "record.conf"))
+    assert (shipped.disk_budget, shipped.keep_recordings) == (2 << 30, 2 << 30)
+
+
+def test_only_names_of_the_recorder_are_of_a_series() -> None:
+    shipped = ("--config", str(SHIPPED / "record.conf"))
+    assert read(*shipped, "-o", "rec").keep_recordings is None
+    with pytest.raises(UsageError, match="with --disk-budget"):
+        read("--keep-recordings", "1GB")
+
+
+def test_a_start_that_always_fails_has_an_end() -> None:
+    unit = (SHIPPED / "droptape-record.service").read_text()
+    head, _, service = unit.partition("[Service]")
+    found = {key: int(value) for key, value in re.findall(r"^(\w+)=(\d+)$", unit, re.MULTILINE)}
+    assert "StartLimitBurst=" in head
+    assert "RestartSec=" in service
+    assert found["StartLimitBurst"] * found["RestartSec"] * 3 < found["StartLimitIntervalSec"]
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
