@@ -166,7 +166,7 @@ def test_check_is_right_about_what_sys_admin_serves(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False, cwd=tmp_path,
     )  # fmt: skip
     words = [line.split() for line in done.stdout.splitlines()]
-    assert ["yes", "owners/udp_socket"] in [line[:2] for line in words]
+    assert ["yes", "owners/udp_socket"] in [line[:2] for line in words], done.stdout + done.stderr
     assert "CAP_NET_ADMIN" not in [line[1] for line in words if line[0] == "NO"]
 
 
