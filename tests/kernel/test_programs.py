@@ -12,6 +12,7 @@ import pytest
 from droptape.bpf import client, compiler, syscall
 from droptape.bpf.btf import Btf
 from droptape.bpf.compiled import ADDRESS, Cache
+from droptape.bpf.compiler import LoaderError
 from droptape.bpf.kinds import all_kinds
 from droptape.bpf.module import Module
 from lab import Host, Lab
@@ -46,17 +47,59 @@ def test_a_source_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     int program(void *ctx) { __u64 key = 5, *value = seen.lookup(&key); return value ? *value : 0; }
     """
     cache = Cache(tmp_path / "cache", owner=os.geteuid())
-    first = compiler.compiled(source, 0, cache)
+    first = compiler.compiled([source], 0, cache)
     assert first.maps == {
         "seen": syscall.MapShape(1, 8, 8, 7, 0),
         "other": syscall.MapShape(2, 4, 4, 3, 0),
     }
     monkeypatch.setattr(compiler, "_compile", None)
-    assert compiler.compiled(source, 0, cache) == first
+    assert compiler.compiled([source], 0, cache) == first
     with pytest.raises(TypeError):
-        compiler.compiled(source + " ", 0, cache)
+        compiler.compiled([source + " "], 0, cache)
     with pytest.raises(TypeError):
-        compiler.compiled(source, 1, cache)
+        compiler.compiled([source], 1, cache)
+
+
+def test_sources_that_are_compiled_at_the_same_time_share_their_maps(tmp_path: Path) -> None:
+    head = "BPF_ARRAY(first, __u64, 1); BPF_ARRAY(both, __u64, 1);"
+    write = """
+    int write(void *ctx)
+    {
+        __u32 at = 0;
+        __u64 *value = both.lookup(&at);
+        if (value)
+            *value += 7;
+        return 0;
+    }
+    """
+    cache = Cache(tmp_path / "cache", owner=os.geteuid())
+    sources = [head + write, "BPF_ARRAY(both, __u64, 1);" + write.replace("write", "again")]
+    module = Module(compiler.compiled(sources, 0, cache), [], Btf.load())
+    for program in "write", "again":
+        syscall.run_on_cpu(module.load(program, syscall.RAW_TRACEPOINT), 0)
+    told = np.zeros(1, "u8")
+    syscall.map_lookup(module.map_fd("both"), np.zeros(1, "u4"), told)
+    assert int(told[0]) == 14
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_a_source_that_cannot_be_compiled_is_told(tmp_path: Path, wrong: int) -> None:
+    sources = ["int one(void *ctx) { return 0; }", "int two(void *ctx) { return 0; }"]
+    sources[wrong] = "int one("
+    cache = Cache(tmp_path / "cache", owner=os.geteuid())
+    with pytest.raises(LoaderError, match="bcc cannot compile the programs"):
+        compiler.compiled(sources, 0, cache)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_loader_ends_with_its_recorder() -> None:
+    loader = client.Loader(["drops"])
+    try:
+        loader._process.channel.close()
+        assert loader._process.child.wait(60) == 0
+    finally:
+        loader.close()
 
 
 def test_addresses_are_those_of_this_boot(tmp_path: Path) -> None:
@@ -81,7 +124,7 @@ def test_addresses_are_those_of_this_boot(tmp_path: Path) -> None:
         return 0;
     }}
     """
-    found = compiler.compiled(source, 0, Cache(tmp_path / "cache", owner=os.geteuid()))
+    found = compiler.compiled([source], 0, Cache(tmp_path / "cache", owner=os.geteuid()))
     before, inside = 0xFFFFFFFF81FFFFFF, 0xFFFFFFFF82000FFF
     for start, answers in (before + 1, [1, 2]), (before, [2, 1]), (inside + 1, [1, 1]):
         module = Module(found, [7, start], Btf.load())

@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -18,16 +17,9 @@ from typing import Any
 from droptape.format.manifest import Probe
 
 from .compiler import LoaderError
+from .process import LoaderProcess
 from .reasons import Reason
 
-# Unlike -m, this takes no module from the folder that the user happens to be in: that may belong
-# to anybody, and the loader is root.
-_RUN = """
-import sys
-sys.path = [place for place in sys.path if place]
-import droptape.bpf.loader as loader
-loader.main()
-"""
 _TIMEOUT_S = 300.0  # an emulated processor may need minutes for what takes a second
 
 
@@ -67,39 +59,76 @@ class Loaded:
 
 
 class Loader:
-    """The loader's process, which may be started before it is known what to load."""
+    """The loader's process: it compiles and loads while the caller prepares to record."""
 
-    def __init__(self) -> None:
-        """Start it: it takes as long to import what it needs as the caller does."""
-        self._channel, theirs = socket.socketpair()
-        # In memory: a full disk, or a /tmp that cannot be written, is no reason not to record.
-        self._errors = os.fdopen(os.memfd_create("droptape-loader"), "w+b")
-        with theirs:
-            self._child = subprocess.Popen(
-                [sys.executable, "-c", _RUN, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=self._errors,
-                stderr=self._errors,
-                start_new_session=True,
-            )
+    def __init__(
+        self,
+        kinds: Sequence[str],
+        *,
+        record_benign: bool = False,
+        track_io: bool = False,
+        max_rate: int = 0,
+        btf: Path | None = None,
+        process: LoaderProcess | None = None,
+    ) -> None:
+        """Tell it what to prepare.
+
+        Args:
+            kinds: names of event kinds.
+            record_benign: also make rows for drops that are part of normal operation.
+            track_io: also watch every message, to know who uses a socket that several have open.
+            max_rate: rows of one key of the totals, per second and processor, above which rows
+                are sampled; 0 for no limit.
+            btf: the running kernel's BTF, for kernels without one of their own.
+            process: where it began already.
+        """
+        self._process = process or LoaderProcess()
+        self._channel = self._process.channel
         self._channel.settimeout(_TIMEOUT_S)
-
-    def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
-        """Return its report and the descriptors; LoaderError when it cannot give them."""
-        try:
+        request = {
+            "kinds": list(kinds),
+            "record_benign": record_benign,
+            "track_io": track_io,
+            "max_rate": max_rate,
+            "btf": str(btf.absolute()) if btf else "",
+        }
+        with suppress(OSError):  # `attach` tells why it ended
             self._channel.sendall(json.dumps(request).encode() + b"\n")
+
+    def attach(self) -> Loaded:
+        """Have it attach the programs, take them over, and end it.
+
+        Raises:
+            LoaderError: nothing could be attached; the text says why and what to do.
+        """
+        with closing(self):
+            report, fds = self._answer()
+        return Loaded(
+            kinds=report["kinds"],
+            probes=[Probe(**probe) for probe in report["probes"]],
+            reasons=[Reason(*reason) for reason in report["reasons"]],
+            cpus=report["cpus"],
+            totals_entries=report["totals_entries"],
+            fds=dict(zip(report["fds"], fds, strict=True)),
+        )
+
+    def _answer(self) -> tuple[dict[str, Any], list[int]]:
+        """Return its report and the descriptors; LoaderError when it cannot give them."""
+        with suppress(OSError):  # it may have said what is wrong, and ended
+            self._channel.sendall(b"attach\n")
+        try:
             size = int.from_bytes(_receive(self._channel, 4), "little")
             report: dict[str, Any] = json.loads(_receive(self._channel, size))
             fds = _receive_fds(self._channel, len(report.get("fds", ())))
         except (OSError, EOFError) as exc:
+            child, errors = self._process.child, self._process.errors
             with suppress(subprocess.TimeoutExpired):
-                self._child.wait(2)  # it may be telling why
-            ended = self._child.returncode
-            self._child.kill()
-            self._child.wait()
-            self._errors.seek(0)
-            said = self._errors.read().decode(errors="replace").strip().splitlines()
+                child.wait(2)  # it may be telling why
+            ended = child.returncode
+            child.kill()
+            child.wait()
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip().splitlines()
             last = said[-1] if said else _why(ended) or str(exc)
             raise LoaderError(f"the loader ended before it was done: {last}") from exc
         if "error" in report:
@@ -108,52 +137,25 @@ class Loader:
 
     def close(self) -> None:
         """End it, if it has not ended."""
-        self._channel.close()
-        self._child.kill()
-        self._child.wait()
-        self._errors.close()
+        self._process.close()
 
 
 def load(
     kinds: Sequence[str],
     *,
-    loader: Loader | None = None,
     record_benign: bool = False,
     track_io: bool = False,
     max_rate: int = 0,
     btf: Path | None = None,
 ) -> Loaded:
-    """Compile and attach the programs of the event kinds called `kinds`.
-
-    Args:
-        kinds: names of event kinds.
-        loader: one that was started before; it is closed.
-        record_benign: also make rows for drops that are part of normal operation.
-        track_io: also watch every message, to know who uses a socket that several have open.
-        max_rate: rows of one key of the totals, per second and processor, above which rows are
-            sampled; 0 for no limit.
-        btf: the running kernel's BTF, for kernels without one of their own.
+    """Compile and attach the programs of the event kinds called `kinds`, as `Loader` does.
 
     Raises:
         LoaderError: nothing could be attached; the text says why and what to do.
     """
-    request = {
-        "kinds": list(kinds),
-        "record_benign": record_benign,
-        "track_io": track_io,
-        "max_rate": max_rate,
-        "btf": str(btf.absolute()) if btf else "",
-    }
-    with closing(loader or Loader()) as child:
-        report, fds = child.ask(request)
-    return Loaded(
-        kinds=report["kinds"],
-        probes=[Probe(**probe) for probe in report["probes"]],
-        reasons=[Reason(*reason) for reason in report["reasons"]],
-        cpus=report["cpus"],
-        totals_entries=report["totals_entries"],
-        fds=dict(zip(report["fds"], fds, strict=True)),
-    )
+    return Loader(
+        kinds, record_benign=record_benign, track_io=track_io, max_rate=max_rate, btf=btf
+    ).attach()
 
 
 def _why(ended: int | None) -> str:

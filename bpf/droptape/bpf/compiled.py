@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +76,23 @@ class Compiled:
             {name: MapShape(*shape) for name, shape in found["maps"].items()},
             {name: bytes.fromhex(code) for name, code in found["programs"].items()},
         )
+
+
+def joined(parts: Sequence[Compiled]) -> Compiled:
+    """Return the programs of all parts, with one map for each name."""
+    maps: dict[str, MapShape] = {}
+    programs: dict[str, bytes] = {}
+    for part in parts:
+        maps |= part.maps
+    places = {name: place for place, name in enumerate(maps)}
+    for part in parts:
+        there = np.array([places[name] for name in part.maps], "u4")
+        for name, instructions in part.programs.items():
+            code = np.frombuffer(instructions, "u4").copy()
+            at = map_places(code)
+            code[1::2][at] = there[code[1::2][at]]
+            programs[name] = code.tobytes()
+    return Compiled(maps, programs)
 
 
 class Cache:

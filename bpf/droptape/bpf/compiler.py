@@ -6,8 +6,11 @@ import ctypes
 import hashlib
 import importlib.util
 import os
+import signal
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +18,7 @@ import numpy.typing as npt
 from droptape.format.errors import DroptapeError
 
 from . import syscall
-from .compiled import Cache, Compiled, map_places
+from .compiled import Cache, Compiled, joined, map_places
 
 HEADERS = Path(__file__).parent / "headers"
 CAST_CALL = 0x7FFF0001
@@ -30,11 +33,11 @@ class LoaderError(DroptapeError):
     """The programs cannot be compiled or loaded at all."""
 
 
-def compiled(source: str, cast: int, cache: Cache | None = None) -> Compiled:
-    """Return the programs of `source`, compiled now or before.
+def compiled(sources: Sequence[str], cast: int, cache: Cache | None = None) -> Compiled:
+    """Return the programs of `sources`, compiled now or before.
 
     Args:
-        source: the whole C source.
+        sources: the C sources; each is whole, and maps of the same name are the same.
         cast: BTF id of the kernel function bpf_rdonly_cast, 0 when the source does not call it.
         cache: where to look and keep; the host's by default.
 
@@ -42,10 +45,11 @@ def compiled(source: str, cast: int, cache: Cache | None = None) -> Compiled:
         LoaderError: they cannot be compiled; the text says why and what to do.
     """
     cache = cache or Cache()
-    key = hashlib.sha256(f"{_compiler()} {_CFLAGS} {cast}\n{source}".encode()).hexdigest()[:32]
+    text = "\n".join((f"{_compiler()} {_CFLAGS} {cast}", *sources))
+    key = hashlib.sha256(text.encode()).hexdigest()[:32]
     found = cache.find(key)
     if found is None:
-        found = _compile(source, cast)
+        found = _compile(sources, cast)
         cache.keep(key, found)
     return found
 
@@ -59,10 +63,10 @@ def _compiler() -> str:
     return f"{found} {found.stat().st_mtime_ns if found.exists() else 0}"
 
 
-def _compile(source: str, cast: int) -> Compiled:
+def _compile(sources: Sequence[str], cast: int) -> Compiled:
     os.environ["BCC_KERNEL_SOURCE"] = str(HEADERS)
     try:
-        from bcc import BPF, lib
+        import bcc
     except ImportError as exc:
         raise LoaderError(
             "the Python module of bcc is missing: install python3-bpfcc (Debian, Ubuntu) or "
@@ -71,16 +75,65 @@ def _compile(source: str, cast: int) -> Compiled:
         ) from exc
     except OSError as exc:
         raise LoaderError(f"bcc does not run, install it again: {exc}") from exc
+    with ExitStack() as stack:
+        # Forked, they need not import bcc too.
+        others = [stack.enter_context(_Other(bcc, text, cast)) for text in sources[1:]]
+        first = _compile_one(bcc, sources[0], cast)
+        return joined([first, *(other.result() for other in others)])
+
+
+def _compile_one(bcc: Any, source: str, cast: int) -> Compiled:
     # bcc would attach every function whose name starts with kretfunc__ by itself.
-    only_compiled = type("BPF", (BPF,), {"_trace_autoload": lambda self: None})
+    only_compiled = type("BPF", (bcc.BPF,), {"_trace_autoload": lambda self: None})
     try:
         bpf = only_compiled(text=source.encode(), cflags=_CFLAGS)
     except Exception as exc:  # bcc raises nothing more precise
         raise LoaderError(f"bcc cannot compile the programs: {exc}") from exc
     try:
-        return _take(lib, bpf.module, cast)
+        return _take(bcc.lib, bpf.module, cast)
     finally:
         bpf.cleanup()
+
+
+class _Other:
+    """A process that compiles one source while this one compiles another."""
+
+    def __init__(self, bcc: Any, source: str, cast: int) -> None:
+        reader, writer = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            _answer(writer, bcc, source, cast)
+        os.close(writer)
+        self._reader = os.fdopen(reader, "rb")
+
+    def __enter__(self) -> _Other:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+
+    def result(self) -> Compiled:
+        """Wait for what it compiled; LoaderError when it could not."""
+        data = self._reader.read()
+        found = Compiled.from_bytes(data)
+        if found is None:
+            said = data.decode(errors="replace")
+            raise LoaderError(said or "bcc cannot compile the programs: the compiler was killed")
+        return found
+
+
+def _answer(writer: int, bcc: Any, source: str, cast: int) -> NoReturn:
+    try:
+        with os.fdopen(writer, "wb") as pipe:
+            try:
+                pipe.write(_compile_one(bcc, source, cast).to_bytes())
+            except LoaderError as exc:
+                pipe.write(str(exc).encode())
+    finally:
+        os._exit(0)
 
 
 def _take(lib: Any, module: Any, cast: int) -> Compiled:

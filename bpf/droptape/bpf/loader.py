@@ -1,8 +1,9 @@
 """Makes, compiles and attaches the programs, in a process of its own.
 
-The recorder starts it (`client.Loader`) and gets, over a socket, the descriptors of every map, link
-and iterator. Then this process ends, and with it LLVM's memory. What it attached lives on through
-the descriptors.
+The recorder starts it (`client.Loader`) with a request over a socket. Programs are made and loaded
+at once, and attached when the recorder says so; it gets the descriptors of every map, link and
+iterator. Then this process ends, and with it LLVM's memory. What it attached lives on through the
+descriptors.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +65,38 @@ def _cast(btf: Btf) -> tuple[int, int]:
     return 0, 0
 
 
-def load(
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Programs in the kernel that nothing runs yet.
+
+    Attributes:
+        kinds: the event kinds.
+        module: their maps and programs.
+        btf: the kernel's types.
+        cpus: possible CPUs.
+        trackers: what tells whose a socket is.
+        wanted: the hooks of the kinds that this kernel needs.
+        percpu_problem: why refused connections cannot be told apart, "" when they can.
+    """
+
+    kinds: Sequence[EventKind]
+    module: Module
+    btf: Btf
+    cpus: int
+    trackers: Sequence[Hook]
+    wanted: Sequence[Hook]
+    percpu_problem: str
+
+
+def prepare(
     kinds: Sequence[EventKind],
     *,
     record_benign: bool,
     track_io: bool = False,
     max_rate: int = 0,
     btf_file: Path = VMLINUX,
-) -> tuple[dict[str, Any], list[int]]:
-    """Compile, load and attach the programs of `kinds`.
-
-    Returns:
-        What the recorder needs to know, as JSON values (probes, kinds, reasons, and for every
-        descriptor its name), and the descriptors in the same order.
+) -> Prepared:
+    """Compile and load the programs of `kinds`.
 
     Raises:
         LoaderError, BtfError: nothing can be loaded.
@@ -86,15 +106,25 @@ def load(
     source = source_for(
         kinds, btf, cast_type, record_benign=record_benign, track_io=track_io, max_rate=max_rate
     )
-    module = Module(compiled(source.text, cast), source.addresses, btf)
+    module = Module(compiled(source.texts, cast), source.addresses, btf)
     cpus = kernel.possible_cpus()
     trackers = TRACKERS + IO_TRACKERS if track_io else TRACKERS
     wanted = [hook for kind in kinds for hook in kind.hooks if _is_wanted(btf, hook)]
     module.load_ahead(
         hook.programs[0] for hook in (*trackers, *wanted) if not _absent(btf, hook.programs[0])
     )
-    percpu_problem = module.find_cpu_bases(cpus)
-    probes = [_attach(module, btf, "owners", hook) for hook in trackers]
+    return Prepared(kinds, module, btf, cpus, trackers, wanted, module.find_cpu_bases(cpus))
+
+
+def attach(prepared: Prepared) -> tuple[dict[str, Any], list[int]]:
+    """Attach what was prepared.
+
+    Returns:
+        What the recorder needs to know, as JSON values (probes, kinds, reasons, and for every
+        descriptor its name), and the descriptors in the same order.
+    """
+    module, btf, kinds = prepared.module, prepared.btf, prepared.kinds
+    probes = [_attach(module, btf, "owners", hook) for hook in prepared.trackers]
     problem = module.iterator("task_file")
     mechanism = "" if problem else "iterator task_file"
     probes.append(Probe("owners/scan", "owners", mechanism, not problem, problem))
@@ -103,12 +133,12 @@ def load(
     probes.append(Probe("listeners/sample", LISTENERS.name, mechanism, not problem, problem))
     for kind in kinds:
         for hook in kind.hooks:
-            if hook not in wanted:
+            if hook not in prepared.wanted:
                 continue
             probe = _attach(module, btf, kind.table.name, hook)
-            if kind.table.name == "listen" and percpu_problem and probe.attached:
+            if kind.table.name == "listen" and prepared.percpu_problem and probe.attached:
                 # It runs, but without the kernel's counters it tells nothing.
-                problem = f"refused connections cannot be told apart: {percpu_problem}"
+                problem = f"refused connections cannot be told apart: {prepared.percpu_problem}"
                 probe = Probe(probe.name, probe.table, "", False, problem)
             probes.append(probe)
         for sweep in kind.sweeps:
@@ -125,7 +155,7 @@ def load(
         "probes": [asdict(probe) for probe in probes],
         "kinds": [kind.table.name for kind in kinds],
         "reasons": [tuple(reason) for reason in reasons(btf)],
-        "cpus": cpus,
+        "cpus": prepared.cpus,
         "totals_entries": sizes.TOTALS_ENTRIES,
         "fds": list(fds),
     }
@@ -164,17 +194,20 @@ def _absent(btf: Btf, program: Program) -> str:
 
 
 def _serve(channel: socket.socket) -> None:
-    request = json.loads(channel.makefile("rb").readline())
+    asked = channel.makefile("rb")
+    request = json.loads(asked.readline())
     known = all_kinds()
     try:
-        kinds = [known[name] for name in request["kinds"]]
-        report, fds = load(
-            kinds,
+        prepared = prepare(
+            [known[name] for name in request["kinds"]],
             record_benign=request["record_benign"],
             track_io=request["track_io"],
             max_rate=request["max_rate"],
             btf_file=Path(request["btf"] or VMLINUX),
         )
+        if not asked.readline():
+            return  # the recorder does not begin
+        report, fds = attach(prepared)
     except DroptapeError as exc:
         report, fds = {"error": str(exc)}, []
     except OSError as exc:

@@ -16,6 +16,8 @@ from .compiler import CAST_CALL
 from .kind import EventKind
 
 ROOT = Path(__file__).parent
+COMPILERS = 2
+"""A third would repeat more (what sources include, and the compiler's own start) than it saves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +25,12 @@ class Source:
     """What to compile.
 
     Attributes:
-        text: the joined C source. It is the same in every boot of a kernel.
+        texts: the joined C source, in parts that can be compiled at the same time. They are the
+            same in every boot of a kernel.
         addresses: kernel addresses of this boot, in the order of their places (`Compiled`).
     """
 
-    text: str
+    texts: tuple[str, ...]
     addresses: tuple[int, ...]
 
 
@@ -51,8 +54,9 @@ def source_for(
         max_rate: as there.
     """
     core = ("track.c", "track_io.c") if track_io else ("track.c",)
-    paths = [*(ROOT / "core" / name for name in core), *(kind.source for kind in kinds)]
-    joined = codegen.join_sources(paths, ROOT)
+    parts = _parts([*(ROOT / "core" / name for name in core), *(kind.source for kind in kinds)])
+    texts = [codegen.join_sources(part, ROOT) for part in parts]
+    joined = "\n".join(texts)
     symbols = kernel.Symbols()
     names = sorted(codegen.function_names(joined))
     functions = symbols.functions(names)
@@ -94,4 +98,15 @@ def source_for(
             ),
         )
     )
-    return Source(facts + joined, tuple(addresses.values()))
+    return Source(tuple(facts + text for text in texts), tuple(addresses.values()))
+
+
+def _parts(paths: Sequence[Path]) -> list[list[Path]]:
+    """Divide the sources among `COMPILERS`, about evenly."""
+    parts: list[list[Path]] = [[] for _ in range(COMPILERS)]
+    sizes = [0] * COMPILERS
+    for path in sorted(paths, key=lambda path: (-path.stat().st_size, path)):
+        least = sizes.index(min(sizes))
+        parts[least].append(path)
+        sizes[least] += path.stat().st_size
+    return [part for part in parts if part]

@@ -19,6 +19,7 @@ from . import lean  # before NumPy and pyarrow
 # isort: split
 from droptape.bpf.client import Loader
 from droptape.bpf.kinds import all_kinds
+from droptape.bpf.process import LoaderProcess
 from droptape.format.errors import DroptapeError
 
 from .completion import SHELLS, script
@@ -218,7 +219,7 @@ def _options(args: argparse.Namespace) -> Options:
     )
 
 
-def _run(argv: Sequence[str] | None) -> int:
+def _run(argv: Sequence[str] | None, process: LoaderProcess | None) -> int:
     called_ns = time.time_ns()
     given = sys.argv[1:] if argv is None else argv
     known = parser()
@@ -243,7 +244,15 @@ def _run(argv: Sequence[str] | None) -> int:
     privilege.require()
     if sys.stderr.isatty() and not options.live:
         _say(f"recording into {options.output}, Ctrl-C ends it")
-    with closing(Loader()) as loader:
+    loader = Loader(
+        options.events,
+        record_benign=options.include_benign,
+        track_io=options.track_io,
+        max_rate=options.max_rate,
+        btf=options.btf,
+        process=process,
+    )
+    with closing(loader):
         lean.import_pyarrow()
         from .session import record
 
@@ -279,17 +288,6 @@ def _printing() -> Iterator[None]:
         raise UsageError(f"standard output cannot be written: {exc.strerror}") from exc
 
 
-def _open_standard_streams() -> None:
-    """Give those that are closed to nobody: else the next file opened would get their number."""
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
-            os.set_inheritable(number, True)
-            setattr(sys, name, os.fdopen(number, mode, closefd=False))
-
-
 def _advice(exc: OSError) -> str:
     """Say in a line what the system refused, and what to do where that is known."""
     if exc.errno == errno.EAGAIN:
@@ -300,15 +298,18 @@ def _advice(exc: OSError) -> str:
     return f"{where}{exc.strerror or exc}"
 
 
-def main(argv: Sequence[str] | None = None) -> NoReturn:
+def main(argv: Sequence[str] | None = None, process: LoaderProcess | None = None) -> NoReturn:
     """Run the recorder and exit.
+
+    Args:
+        argv: the command line without the program's name; `sys.argv`'s by default.
+        process: the loader's, if it was started already.
 
     0 or the command's code; 2 for an error the user can act on, also when the recording is not all
     on disk.
     """
-    _open_standard_streams()
     try:
-        code = _run(argv)
+        code = _run(argv, process)
     except DroptapeError as exc:
         _say(f"droptape-record: {exc}")
         code = 2

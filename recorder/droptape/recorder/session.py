@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
-from droptape.bpf import client
-from droptape.bpf.client import Loaded
+from droptape.bpf.client import Loaded, Loader
 from droptape.bpf.kinds import all_kinds
 from droptape.format.manifest import Clock, Manifest
 from droptape.format.schema import Table
@@ -60,12 +59,12 @@ class Ended:
     trouble: str
 
 
-def record(options: Options, loader: client.Loader) -> Ended:
+def record(options: Options, loader: Loader) -> Ended:
     """Record as `options` say until something asks to stop.
 
     Args:
         options: what was asked for.
-        loader: it was started while this module was imported.
+        loader: what prepares the programs meanwhile.
 
     Raises:
         DroptapeError: the recording could not begin; nothing is left behind.
@@ -78,14 +77,7 @@ def record(options: Options, loader: client.Loader) -> Ended:
     with Stopper(options.duration_s) as stopper:
         with stopper.nothing_begun(), ThreadPoolExecutor(1) as pool:
             symbols = pool.submit(Symbols.load)  # while the loader compiles
-            loaded = client.load(
-                options.events,
-                loader=loader,
-                record_benign=options.include_benign,
-                track_io=options.track_io,
-                max_rate=options.max_rate,
-                btf=options.btf,
-            )
+            loaded = loader.attach()
         try:
             stopper.prepare(options.command)
             return _Session(options, loaded, symbols.result(), ownership).run(stopper)
