@@ -16,7 +16,7 @@ from .compiler import CAST_CALL
 from .kind import EventKind
 
 ROOT = Path(__file__).parent
-COMPILERS = 2
+COMPILERS = min(2, len(os.sched_getaffinity(0)))
 """A third would repeat more (what sources include, and the compiler's own start) than it saves."""
 
 
