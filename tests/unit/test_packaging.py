@@ -112,3 +112,25 @@ def test_recorder_loads_neither_analysis_nor_bcc() -> None:
 def test_analysis_loads_neither_recorder_nor_bcc() -> None:
     loaded = loaded_by("droptape.analyze.cli") | loaded_by("droptape.analyze")
     assert not loaded & {"bcc", "droptape.bpf", "droptape.recorder"}
+
+
+def test_the_command_without_its_extra_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules.update(duckdb=None, rich=None)\n"
+        "from droptape.analyze.cli import main\n"
+        "main()\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert run.stderr == "droptape: duckdb, rich not installed: pip install 'droptape[analyze]'\n"
+
+
+def test_the_command_does_without_pandas() -> None:
+    code = (
+        "import sys; sys.argv[1:] = ['--version']\n"
+        "from droptape.analyze.cli import main\n"
+        "try: main()\n"
+        "finally: print('pandas' in sys.modules)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stdout.split()[-1] == "False"

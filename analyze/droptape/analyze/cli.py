@@ -18,6 +18,10 @@ def main() -> None:
         )
         sys.exit(2)
     try:
+        if not any("spark" in argument for argument in sys.argv):  # that asks pandas
+            from droptape.format.hidden import import_pyarrow
+
+            import_pyarrow()
         from .running import run
     except KeyboardInterrupt:
         sys.exit(130)

@@ -7,8 +7,8 @@ Arrow's own allocators keep what they once had, and one of them has a thread.
 
 from __future__ import annotations
 
+import importlib
 import os
-import sys
 
 _SETTINGS = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -24,33 +24,13 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in _ours}
 
 
-_NOT_NEEDED = frozenset(f"pyarrow._{name}" for name in ("azurefs", "gcsfs", "hdfs", "s3fs")) | {
-    "pandas"
-}
-
-
-class _NotNeeded:
-    """An importer that does not find what pyarrow can do without."""
-
-    @staticmethod
-    def find_spec(name: str, _path: object = None, _target: object = None) -> None:
-        """Say so when asked for it."""
-        if name in _NOT_NEEDED:
-            raise ModuleNotFoundError(name, name=name)
+_CLOUDS = tuple(f"pyarrow._{name}" for name in ("azurefs", "gcsfs", "hdfs", "s3fs"))
 
 
 def import_pyarrow() -> None:
-    """Import pyarrow without pandas, which it imports with the first array, and without clouds.
+    """Import what the recorder needs of pyarrow, without pandas and without clouds."""
+    from droptape.format import hidden
 
-    Nothing here has a use for them. pandas takes 40 MB and half a second.
-    """
-    if "pandas" in sys.modules:
-        return
-    sys.meta_path.insert(0, _NotNeeded)
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet
-
-        pa.array([0])  # asks once, and keeps the answer
-    finally:
-        sys.meta_path.remove(_NotNeeded)
+    hidden.import_pyarrow(_CLOUDS)
+    with hidden.hidden(_CLOUDS):
+        importlib.import_module("pyarrow.parquet")
