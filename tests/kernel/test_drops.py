@@ -9,7 +9,7 @@ import pytest
 
 from kernel.recorded import NETFILTER, ask, one, reason
 from lab import Host, Lab, Link, Wire
-from lab.packet import ACK, Endpoint, Segment, build, fragment
+from lab.packet import ACK, Endpoint, Segment, build, cut, fragment
 from lab.process import Child
 from lab.recorder import Recorder
 from lab.trouble import (
@@ -210,3 +210,23 @@ def test_only_the_first_fragment_has_ports(recorder: Recorder, lab: Lab) -> None
         ("UDP", *(remote.port, local.port), None, "innocent", "port"),
         ("UDP", *(0, 0), None, None, "none"),
     ]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_what_is_cut_short_has_no_ports(recorder: Recorder, lab: Lab, version: int) -> None:
+    """What an earlier packet left in the same memory is not this one's."""
+    server = lab.host("server")
+    with Wire(server) as wire:
+        whole = Segment(wire.remote(1, version), Endpoint(wire.local(version), 9), ACK, 1, 2)
+        short = wire.remote(2, version)
+        for _ in range(20):
+            wire.send(whole)
+        for payload in (0, 4, 19):
+            segment = Segment(short, whole.destination, ACK, 1, 2)
+            wire.send_packet(cut(build(segment), payload))
+        rows = ask(
+            recorder,
+            f"""SELECT protocol, daddr, sport, dport, tcp_flags, seq, ack FROM drops
+                WHERE netns = {server.inum} AND saddr = '{short.address}'""",
+        )
+    assert rows == 3 * [("TCP", wire.local(version), 0, 0, None, 0, 0)]

@@ -120,6 +120,14 @@ def fragment(
     return struct.pack("!IHBB", 6 << 28, length, 44, _HOP_LIMIT) + ends + header + payload
 
 
+def cut(packet: bytes, payload: int) -> bytes:
+    """Return the first `payload` bytes of what an IP packet carries, in one that says so."""
+    if packet[0] >> 4 == 6:
+        return packet[:4] + struct.pack("!H", payload) + packet[6 : 40 + payload]
+    ip = packet[:2] + struct.pack("!H", 20 + payload) + packet[4:10] + bytes(2) + packet[12:20]
+    return ip[:10] + struct.pack("!H", _checksum(ip)) + ip[12:] + packet[20 : 20 + payload]
+
+
 def parse(packet: bytes) -> Segment | None:
     """Return the TCP segment in an IP packet; None when it carries something else."""
     version = packet[0] >> 4

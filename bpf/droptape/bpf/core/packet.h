@@ -28,15 +28,20 @@ INLINE bool is_mapped(const __u8 *address)
 
 /*
  * The protocol after the extension headers that begin at `at` with one of type `next`; `at` is moved
- * behind them. It becomes 0 in fragments after the first, which have no header of the protocol.
+ * behind them. It becomes 0 in fragments after the first, which have no header of the protocol, and
+ * where a header does not end before `end`.
  */
-INLINE __u8 skip_extensions(__u64 *at, __u8 next)
+INLINE __u8 skip_extensions(__u64 *at, __u8 next, __u64 end)
 {
     /* Hop-by-hop 0, routing 43, fragment 44, destination options 60 (RFC 8200). */
 #pragma unroll
     for (int i = 0; i < MAX_EXTENSIONS; i++) {
         if (next != 0 && next != 43 && next != 44 && next != 60)
             break;
+        if (*at + 8 > end) {
+            *at = 0;
+            break;
+        }
         __u32 head = READ_AT(__u32, *at);
         __u8 length = ((__u8 *)&head)[1];
         bool fragment = next == 44;
@@ -53,7 +58,8 @@ INLINE __u8 skip_extensions(__u64 *at, __u8 next)
 /* From `protocol` to `head` in struct sk_buff, which are near each other: read at once. */
 #define PLACES_BYTES (OFFSET(sk_buff, head) + 8 - OFFSET(sk_buff, protocol))
 _Static_assert(OFFSET(sk_buff, protocol) < OFFSET(sk_buff, network_header) &&
-                   OFFSET(sk_buff, network_header) < OFFSET(sk_buff, head) && PLACES_BYTES <= 64,
+                   OFFSET(sk_buff, network_header) < OFFSET(sk_buff, tail) &&
+                   OFFSET(sk_buff, tail) < OFFSET(sk_buff, head) && PLACES_BYTES <= 64,
                "struct sk_buff");
 #define PLACE(places, ctype, member) PART(places, ctype, sk_buff, protocol, member)
 
@@ -63,13 +69,18 @@ struct tcp_header { __u16 sport, dport; __u32 seq, ack; __u8 offset, flags; };
 
 /*
  * What is read of a packet at once: most often all headers. It may be longer than the packet, but
- * the buffer that holds it ends with a struct skb_shared_info, which is larger still.
+ * the buffer that holds it ends with a struct skb_shared_info, which is larger still. Behind `tail`
+ * is what an earlier packet left there: this one is cut short, or goes on in pages of its own.
  */
 #define HEADER_BYTES 64
+#define IPV4_BYTES 20
+#define IPV6_BYTES 40
+#define TCP_BYTES 20
+#define UDP_BYTES 8
 
 /* What the headers of a packet say. */
 struct packet {
-    struct tcp_header h; /* ports in UDP too; all 0 in fragments after the first */
+    struct tcp_header h; /* ports in UDP too; all 0 where it is not there */
     __u8 version;
     __u8 protocol;
     __u8 headers[HEADER_BYTES] __attribute__((aligned(8)));
@@ -86,36 +97,36 @@ INLINE bool packet_read(struct packet *packet, __u64 skb)
     BLOCK(places, skb, sk_buff, protocol, PLACES_BYTES);
     __u16 ethertype = FROM_BE16(PLACE(places, __u16, protocol));
     __u16 network = PLACE(places, __u16, network_header);
+    __u64 head = PLACE(places, __u64, head), ip = head + network;
+    __u64 end = head + PLACE(places, __u32, tail);
     if ((ethertype != ETHERTYPE_IP && ethertype != ETHERTYPE_IPV6) || !network)
         return false;
-    __u64 ip = PLACE(places, __u64, head) + network;
     __u8 *headers = packet->headers;
     COPY(headers, HEADER_BYTES, ip);
-    __u64 l4 = ip;
-    if (ethertype == ETHERTYPE_IP && headers[0] >> 4 == 4) {
+    __u64 l4;
+    if (ethertype == ETHERTYPE_IP && headers[0] >> 4 == 4 && ip + IPV4_BYTES <= end) {
         const struct ipv4_header *v4 = (const struct ipv4_header *)headers;
         packet->version = 4;
         packet->protocol = v4->protocol;
-        if ((v4->b[6] & 0x1f) | v4->b[7])
+        l4 = ip + 4 * (headers[0] & 0xf);
+        if (((v4->b[6] & 0x1f) | v4->b[7]) || l4 < ip + IPV4_BYTES)
             return true;
-        if (headers[0] == 0x45)
-            __builtin_memcpy(&packet->h, headers + 20, sizeof(packet->h));
-        else
-            l4 += 4 * (headers[0] & 0xf);
-    } else if (ethertype == ETHERTYPE_IPV6 && headers[0] >> 4 == 6) {
+    } else if (ethertype == ETHERTYPE_IPV6 && headers[0] >> 4 == 6 && ip + IPV6_BYTES <= end) {
         packet->version = 6;
-        l4 += 40;
-        packet->protocol = skip_extensions(&l4, ((const struct ipv6_header *)headers)->next);
+        l4 = ip + IPV6_BYTES;
+        packet->protocol = skip_extensions(&l4, ((const struct ipv6_header *)headers)->next, end);
         if (!l4)
             return true;
-        if (l4 == ip + 40) {
-            __builtin_memcpy(&packet->h, headers + 40, sizeof(packet->h));
-            l4 = ip;
-        }
     } else {
         return false;
     }
-    if (l4 != ip)
+    if (l4 + (packet->protocol == PROTO_UDP ? UDP_BYTES : TCP_BYTES) > end)
+        return true;
+    if (l4 == ip + IPV4_BYTES)
+        __builtin_memcpy(&packet->h, headers + IPV4_BYTES, sizeof(packet->h));
+    else if (l4 == ip + IPV6_BYTES)
+        __builtin_memcpy(&packet->h, headers + IPV6_BYTES, sizeof(packet->h));
+    else
         bpf_probe_read_kernel(&packet->h, sizeof(packet->h), (void *)l4);
     return true;
 }
