@@ -230,3 +230,23 @@ def test_what_is_cut_short_has_no_ports(recorder: Recorder, lab: Lab, version: i
                 WHERE netns = {server.inum} AND saddr = '{short.address}'""",
         )
     assert rows == 3 * [("TCP", wire.local(version), 0, 0, None, 0, 0)]
+
+
+def _send_datagrams(address: str, port: int, count: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for _ in range(count):
+            sender.sendto(b"x", (address, port))
+
+
+def test_dropped_where_it_arrives(recorder: Recorder, pair: tuple[Host, Host, Link]) -> None:
+    """It still names the socket that sent it, but the drop is another host's."""
+    server, client, link = pair
+    hook = f'type filter hook ingress device "{link.device(server)}" priority 0'
+    server.nft(f"table netdev t {{\nchain c {{\n{hook}\nudp dport 9 drop\n}}\n}}\n")
+    client.call(_send_datagrams, link.address(server), 9, 5)
+    rows = ask(
+        recorder,
+        f"""SELECT netns, ifname, count(*) FROM drops
+            WHERE netns IN ({server.inum}, {client.inum}) AND protocol = 'UDP' GROUP BY ALL""",
+    )
+    assert rows == [(server.inum, link.device(server), 5)]

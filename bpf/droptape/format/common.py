@@ -51,7 +51,13 @@ COMMON: tuple[Column, ...] = (
         "process has open",
         null_if=0,
     ),
-    Column("netns", NETNS, "network namespace of the socket, else of the device", null_if=0),
+    Column(
+        "netns",
+        NETNS,
+        "network namespace of the socket, else of the device; of what was dropped after it had "
+        "left the sender's, that where it was",
+        null_if=0,
+    ),
     Column(
         "owner_pid",
         U32,

@@ -117,8 +117,11 @@ INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct scratch *s
     __u8 benign = unix_socket || is_benign(reason, location, state);
     struct totals_key key = {
         .location = location, .cause = reason, .kind = KIND_DROPS, .benign = benign};
-    if (sk)
-        key.netns = net_inum(socket.net);
+    /* What still names its sender may have come to a device of another namespace (veth_xmit). */
+    __u64 net = sk == begin.sk ? device_net(begin.dev) : 0;
+    if (sk && !net)
+        net = socket.net;
+    key.netns = net_inum(net);
     if (!key.netns) {
         dev = packet_begin_device(&begin);
         key.netns = net_inum(device_net(dev));
