@@ -195,7 +195,7 @@ class Module:
         settings, bases = self.map_fd("settings"), self.map_fd("cpu_base")
         problem = self.iterator("bpf_map")
         if problem:
-            return self._read_cpu_bases(cpus)
+            return self._read_cpu_bases(range(cpus))
         try:
             anchor = np.array([syscall.map_id(self.map_fd("anchor"))], "u8")
             syscall.map_update(settings, np.array([_ANCHOR_ID], "u4"), anchor)
@@ -206,8 +206,9 @@ class Module:
             for cpu in range(cpus):
                 try:
                     syscall.run_on_cpu(report, cpu)
-                except OSError:
-                    continue  # a CPU that is offline has nothing to read
+                except OSError:  # it is offline, but may come and refuse connections
+                    self._read_cpu_bases([cpu])
+                    continue
                 key = np.array([cpu], "u4")
                 syscall.map_lookup(bases, key, base)
                 syscall.map_update(bases, key, base - pointer)
@@ -215,17 +216,14 @@ class Module:
             return f"the kernel's per-CPU memory cannot be found: {exc.strerror}"
         return "" if pointer[0] else "the kernel's per-CPU memory cannot be found"
 
-    def _read_cpu_bases(self, cpus: int) -> str:
-        """Fill `cpu_base` from the kernel's own table: where there are no iterators."""
+    def _read_cpu_bases(self, cpus: Iterable[int]) -> str:
+        """Fill `cpu_base` from the kernel's own table: where nothing can be run to find them."""
         try:
             report = self.load("percpu_offset", syscall.RAW_TRACEPOINT)
+            for cpu in cpus:
+                syscall.run(report, cpu)
         except OSError as exc:
             return f"the kernel's per-CPU memory cannot be found: {_why(exc)}"
-        for cpu in range(cpus):
-            try:
-                syscall.run_on_cpu(report, cpu)
-            except OSError:
-                continue
         return ""
 
 

@@ -43,3 +43,27 @@ def test_locked_memory_is_named_where_it_may_be_the_reason(
     with pytest.raises(LoaderError, match="refuses the map totals") as caught:
         refuse(monkeypatch, number, limit)
     assert ("locked memory" in str(caught.value)) == told
+
+
+def test_the_memory_of_a_processor_that_is_offline_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run_on_cpu(program: str, cpu: int) -> None:
+        if cpu == 1:
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+
+    names = ("settings", "cpu_base", "anchor")
+    shapes = {name: syscall.MapShape(2, 4, 8, 4, 0) for name in names}
+    monkeypatch.setattr(syscall, "map_create", lambda name, shape: names.index(name))
+    module = Module(Compiled(shapes, {}), [], Mock())
+    module.fds["iter:bpf_map"] = 7
+    monkeypatch.setattr(module, "iterator", lambda target: "")
+    monkeypatch.setattr(module, "load", lambda function, kind: function)
+    for name in ("map_id", "map_update", "iterate"):
+        monkeypatch.setattr(syscall, name, Mock(return_value=0))
+    monkeypatch.setattr(syscall, "map_lookup", lambda fd, key, value: value.fill(4096))
+    monkeypatch.setattr(syscall, "run_on_cpu", run_on_cpu)
+    ran = Mock()
+    monkeypatch.setattr(syscall, "run", ran)
+    assert module.find_cpu_bases(3) == ""
+    ran.assert_called_once_with("percpu_offset", 1)

@@ -6,7 +6,8 @@
  * values of a per-CPU map are per-CPU memory too: the loader runs `percpu_report` once on each CPU
  * to learn where `anchor` lies there, reads the map's own per-CPU pointer through the bpf_map
  * iterator, and stores the difference, the base, in `cpu_base`. Iterators need a kernel with BTF;
- * without, `percpu_offset` reads the kernel's table `__per_cpu_offset`, if its address is known.
+ * without, and for CPUs that are offline, `percpu_offset` reads the kernel's table
+ * `__per_cpu_offset`, if its address is known.
  */
 #include "core/read.h"
 

@@ -263,10 +263,13 @@ int percpu_report(struct bpf_raw_tracepoint_args *ctx)
 }
 
 #if HAS_PER_CPU_OFFSETS
-/* The same from the kernel's table of bases, whose address only kernels with KALLSYMS_ALL tell. */
+/*
+ * The same for the CPU in the first argument, which may be offline, from the kernel's table of bases.
+ * Only kernels with KALLSYMS_ALL tell its address.
+ */
 int percpu_offset(struct bpf_raw_tracepoint_args *ctx)
 {
-    __u32 cpu = bpf_get_smp_processor_id();
+    __u32 cpu = ctx->args[0];
     __u64 *base = cpu_base.lookup(&cpu);
     if (base)
         *base = READ_AT(__u64, SYMBOL(__per_cpu_offset) + 8 * cpu);
