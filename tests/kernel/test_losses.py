@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 
 from droptape.analyze import open_recording
+from droptape.bpf import loader, sizes
+from droptape.bpf.client import Loaded
+from droptape.bpf.kinds import all_kinds
+from droptape.recorder.counts import Counts
 from kernel.recorded import ask
 from lab import Lab
 from lab.process import Child
@@ -108,3 +112,31 @@ def test_a_program_that_would_interrupt_itself(lab: Lab, tmp_path: Path) -> None
         unexplained = recording.verify().unexplained
     assert [one for one in unexplained if one.difference > not_run + hidden] == []
     assert hidden or not unexplained
+
+
+def _connect_to_itself(child: Child, count: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        kept = []
+        for _ in range(count):
+            kept += [socket.create_connection(listener.getsockname()), listener.accept()[0]]
+        child.ready()
+        child.stopping(None)
+
+
+def test_connections_without_room_are_counted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, room, count = lab.host("host"), 64, 50
+    monkeypatch.setattr(sizes, "CONNECTION_ENTRIES", room)
+    prepared = loader.prepare([all_kinds()["connections"]], record_benign=False)
+    report, descriptors = loader.attach(prepared)
+    fds = dict(zip(report["fds"], descriptors, strict=True))
+    loaded = Loaded(report["kinds"], [], [], report["cpus"], report["totals_entries"], fds)
+    try:
+        task = host.spawn(_connect_to_itself, count)
+        task.ready()
+        counts = Counts(loaded, [all_kinds()["connections"].table])
+        counts.totals()
+        losses = counts.losses()
+    finally:
+        loaded.close()
+    assert losses["events"].sum() >= 2 * count - room
+    assert set(counts.lost["connections"]) == {"map_full"}

@@ -51,7 +51,9 @@ LOSSES = Table(
             "cause",
             LOSS_CAUSE,
             "why they are missing; recursion: the kernel does not run a program "
-            "that it has interrupted, so these are in no total either",
+            "that it has interrupted, so these are in no total either; map_full of connections: "
+            "too many were open (131,072), so their rows do not tell how they began, and those "
+            "still open at the end have none",
         ),
         Column("events", U64, "how many; for recursion at most, of drops also benign ones"),
     ),

@@ -217,7 +217,9 @@ int connections_first(struct bpf_raw_tracepoint_args *ctx)
     if (c)
         return 0;
     c = connection_add(sk, state);
-    if (c && c->established)
+    if (!c)
+        count_lost(KIND_CONNECTIONS, LOST_MAP_FULL, 1);
+    else if (c->established)
         connection_sample(sk, c);
     /* It may have closed meanwhile, without an entry to take away. */
     if (!is_connection(socket_state(sk)))

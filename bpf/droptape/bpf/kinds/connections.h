@@ -5,6 +5,7 @@
  */
 #include "core/read.h"
 #include "core/socket.h"
+#include "core/totals.h"
 
 #define NEVER 0xffffffffU
 #define NO_WINDOW 0xffffffffU
@@ -191,7 +192,9 @@ INLINE void connection_begin(__u64 sk, __u8 role)
 {
     struct connection fresh = {.start_ns = bpf_ktime_get_ns(), .role = role,
         .snd_wnd_min = NO_WINDOW, .rcv_wnd_min = NO_WINDOW};
-    connections.update(&sk, &fresh);
+    /* Without room, its row will not tell how it began, and it has none if it is open at the end. */
+    if (connections.update(&sk, &fresh))
+        count_lost(KIND_CONNECTIONS, LOST_MAP_FULL, 1);
     /* What is known of an earlier socket at this address must not be believed. */
     struct glance *glance = glance_of(sk);
     if (glance)
