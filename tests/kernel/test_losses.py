@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from droptape.bpf.client import Loaded
 from droptape.bpf.kinds import all_kinds
 from droptape.recorder.counts import Counts
 from kernel.recorded import ask
-from lab import Lab
+from lab import Host, Lab
 from lab.process import Child
 from lab.recorder import Recorder
 from lab.trouble import closed_udp_port, dropping
@@ -72,13 +73,18 @@ def _send(child: Child, cpu: int, port: int) -> None:
                     sock.send(b"x")
 
 
+def _steer(host: Host, cpus: int) -> None:
+    """Let the processors of this mask take what comes by loopback (RPS)."""
+    rps = f"mount -t sysfs sys /sys && echo {cpus} >/sys/class/net/lo/queues/rx-0/rps_cpus"
+    host.run(["unshare", "--mount", "sh", "-c", rps])
+
+
 @pytest.mark.skipif(os.cpu_count() == 1, reason="takes two processors")
 def test_a_program_that_would_interrupt_itself(lab: Lab, tmp_path: Path) -> None:
     # One processor drops what a process sends, in the process's context; what the other sends is
     # handed to it (RPS), and dropped in soft interrupts in the midst of that.
     host = lab.host("host")
-    rps = "mount -t sysfs sys /sys && echo 1 >/sys/class/net/lo/queues/rx-0/rps_cpus"
-    host.run(["unshare", "--mount", "sh", "-c", rps])
+    _steer(host, 1)
     with (
         Unseen(buffer_kb=20_000) as unseen,
         Recorder(tmp_path / "rec") as recorder,
@@ -140,3 +146,45 @@ def test_connections_without_room_are_counted(lab: Lab, monkeypatch: pytest.Monk
         loaded.close()
     assert losses["events"].sum() >= 2 * count - room
     assert set(counts.lost["connections"]) == {"map_full"}
+
+
+def _accept(child: Child, cpu: int) -> None:
+    os.sched_setaffinity(0, {cpu})
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
+        child.ready(listener.getsockname()[1])
+        while True:
+            listener.accept()[0].close()
+
+
+def _connect_and_reset(child: Child, cpu: int, port: int) -> int:
+    os.sched_setaffinity(0, {cpu})
+    count, end = 0, time.monotonic() + 0.8
+    while time.monotonic() < end:
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            count += 1
+        time.sleep(0.004)
+    return count
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="takes two processors")
+def test_an_end_in_the_midst_of_another_is_seen(lab: Lab, tmp_path: Path) -> None:
+    host = lab.host("host")
+    _steer(host, 3)
+    with Unseen() as unseen, Recorder(tmp_path / "rec", "--events", "connections") as recorder:
+        servers = [host.spawn(_accept, cpu) for cpu in (0, 1)]
+        ports = [server.ready() for server in servers]
+        clients = [host.spawn(_connect_and_reset, cpu, ports[1 - cpu]) for cpu in (0, 1)]
+        connected = sum(client.join() for client in clients)
+        time.sleep(0.1)
+        recorder.stop()
+        hidden = sum("newstate=TCP_CLOSE " in f"{event} " for event in unseen.events)
+    with open_recording(recorder.folder) as recording:
+        sql = f"SELECT sum(events), sum(recorded) FROM totals WHERE netns = {host.inum}"
+        ((ended, recorded),) = recording.sql(sql).fetchall()
+        sql = "SELECT count(*) FROM connections WHERE open AND state = 'CLOSE'"
+        ((left_open,),) = recording.sql(sql).fetchall()
+        ((told,),) = recording.sql("SELECT coalesce(sum(events), 0) FROM losses").fetchall()
+    assert 0 <= 2 * connected - ended <= hidden + told < connected / 20
+    assert (recorded, left_open) == (ended, 0)

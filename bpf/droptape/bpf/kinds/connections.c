@@ -83,8 +83,7 @@ INLINE void connection_end(__u64 sk, __u8 old)
     connection_emit(sk, &last, old, end_of(sk, &last, old));
 }
 
-/* inet_sock_set_state(sk, old, new), since Linux 4.16. */
-int connections_state(struct bpf_raw_tracepoint_args *ctx)
+INLINE int state_changes(struct bpf_raw_tracepoint_args *ctx)
 {
     __u64 sk = ctx->args[0];
     __u32 old = ctx->args[1], new = ctx->args[2];
@@ -112,6 +111,44 @@ int connections_state(struct bpf_raw_tracepoint_args *ctx)
         c->open_ns = bpf_ktime_get_ns();
     if (c->established)
         connection_sample(sk, c);
+    return 0;
+}
+
+/* What connections_state is looking at on this CPU. */
+struct changing {
+    __u64 sk; /* the last that it was shown */
+    __u64 level;
+};
+
+BPF_PERCPU_ARRAY(connections_changing, struct changing, 1);
+
+/* inet_sock_set_state(sk, old, new), since Linux 4.16. */
+int connections_state(struct bpf_raw_tracepoint_args *ctx)
+{
+    __u32 zero = 0;
+    struct changing *changing = connections_changing.lookup(&zero);
+    if (!changing)
+        return 0;
+    changing->sk = ctx->args[0];
+    changing->level++;
+    state_changes(ctx);
+    changing->level--;
+    return 0;
+}
+
+/*
+ * The same in a soft interrupt in the midst of that, where since 6.2 the kernel does not run it a
+ * second time: a connection whose end is missed has no row, and would be open for ever. The socket is
+ * another one, because a process that changes the state of one has it locked.
+ */
+int connections_interrupting(struct bpf_raw_tracepoint_args *ctx)
+{
+    __u32 zero = 0;
+    struct changing *changing = connections_changing.lookup(&zero);
+    if (!changing || !changing->level || changing->sk == ctx->args[0])
+        return 0;
+    state_changes(ctx);
+    count_lost(KIND_CONNECTIONS, LOST_RECURSION, 1); /* one that is not: the recorder subtracts it */
     return 0;
 }
 
@@ -238,7 +275,9 @@ int connections_last(struct bpf_raw_tracepoint_args *ctx)
     if (!c)
         return 0;
     last = *c;
-    if (connections.delete(&sk))
+    /* The state is set after the tracepoint: here the end of a connection was not seen. */
+    bool gone = !is_connection(socket_state(sk));
+    if (connections.delete(&sk) || gone)
         return 0;
     if (last.established)
         connection_sample(sk, &last);

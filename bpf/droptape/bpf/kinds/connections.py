@@ -150,7 +150,12 @@ KIND = EventKind(
         cluster=("saddr", "daddr", "sport", "dport"),
     ),
     hooks=(
-        Hook("inet_sock_set_state", (RawTracepoint("inet_sock_set_state", "connections_state"),)),
+        Hook(
+            "inet_sock_set_state",
+            (RawTracepoint("inet_sock_set_state", "connections_state"),),
+            interrupting=RawTracepoint("inet_sock_set_state", "connections_interrupting"),
+            each_run_an_event=True,
+        ),
         Hook("tcp_probe", (RawTracepoint("tcp_probe", "connections_probe"),)),
         Hook("tcp_rcv_space_adjust", (RawTracepoint("tcp_rcv_space_adjust", "connections_read"),)),
         Hook(
