@@ -156,18 +156,24 @@ def _seal(ledger: Ledger, journal: Path, report: Report) -> None:
 
 
 def _already_sealed(journal: Path) -> Sealed | None:
-    """Return the segment that `journal` has become, None when there is no whole one."""
+    """Return the segment that `journal` has become, None when there is no whole one.
+
+    A segment is on disk before it gets its name, and its journal need never have been: after a
+    power cut it may be shorter than what it became, or empty.
+    """
     target = target_of(journal)
     if not target.is_file():
         return None
     try:
         segment = describe(target)
+    except FormatError:
+        segment = None
+    try:
         rows, damage = count_rows(journal)
     except FormatError:
-        rows, damage, segment = -1, "", None
-    if segment is not None and segment.rows == rows:
-        return Sealed(segment, damage)
-    # It was whole when it got its name; the journal is the better source now.
+        rows, damage = 0, ""
+    if segment is not None and segment.rows >= rows:
+        return Sealed(segment, damage if segment.rows == rows else "")
     target.replace(target.with_name(target.name + DAMAGED))
     return None
 
@@ -185,6 +191,8 @@ def _adopt(folder: Path, ledger: Ledger, manifest: Manifest, report: Report) -> 
             continue
         if listed is not None and not (listed.file in replaceable and _differs(path, listed)):
             continue
+        if not path.is_file():
+            continue  # nobody's segment: a pipe would be waited for
         try:
             ledger.add(describe(path))
         except FormatError as exc:
@@ -209,7 +217,8 @@ def _differs(path: Path, segment: Segment) -> bool:
 
 
 def _journals(folder: Path) -> Iterator[Path]:
-    return (p for p in folder.glob("*/[0-9]*.journal") if not p.is_symlink())
+    found = folder.glob("*/[0-9]*.journal")
+    return (path for path in found if path.is_file() and not path.is_symlink())
 
 
 def _remove_stale(folder: Path) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 
 from droptape.format.errors import FormatError
 from droptape.format.journal import write_all
+from droptape.format.layout import open_regular
 from droptape.format.manifest import Segment, sha256, sync_folder
 from droptape.format.schema import Table
 from droptape.format.types import ADDRESS, MONO
@@ -112,18 +114,22 @@ def describe(path: Path) -> Segment:
     """Describe a sealed file that no manifest knows.
 
     Raises:
-        FormatError: it is not a whole Parquet file.
-        OSError: it cannot be read.
+        FormatError: it is damaged or gone.
+        OSError: it cannot be read now.
     """
-    try:
-        with pq.ParquetFile(path) as file:
-            found = file.metadata
-            groups = [found.row_group(i) for i in range(found.num_row_groups)]
-            at = found.schema.names.index("ts_ns") if "ts_ns" in found.schema.names else -1
-            found_times = [g.column(at).statistics for g in groups] if at >= 0 else []
-            times = [t for t in found_times if t is not None]  # without rows there are none
-    except pa.ArrowException as exc:
-        raise FormatError(f"{path} is damaged: {exc}") from exc
+    with (
+        _damage_told(path),
+        open_regular(path) as opened,
+        pq.ParquetFile(opened, page_checksum_verification=True) as file,
+    ):
+        # First: asked for the statistics in a damaged footer, pyarrow may end the process.
+        for group in range(file.num_row_groups):
+            file.read_row_group(group)
+        found = file.metadata
+        groups = [found.row_group(i) for i in range(found.num_row_groups)]
+        at = found.schema.names.index("ts_ns") if "ts_ns" in found.schema.names else -1
+        found_times = [g.column(at).statistics for g in groups] if at >= 0 else []
+        times = [t for t in found_times if t is not None]  # without rows there are none
     return Segment(
         table=path.parent.name,
         file=f"{path.parent.name}/{path.name}",
@@ -142,9 +148,16 @@ def read_rows(path: Path, table: Table) -> pa.Table:
         FormatError: it is damaged or gone.
         OSError: it cannot be read now.
     """
-    try:
+    with _damage_told(path):
         rows = pq.read_table(path, partitioning=None, page_checksum_verification=True)
         return rows.cast(_plain(table.arrow_schema))
+
+
+@contextlib.contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Raise FormatError where this block finds `path` gone or damaged, by what pyarrow raises."""
+    try:
+        yield
     except FileNotFoundError as exc:
         raise FormatError(f"{path} is gone") from exc
     except MemoryError:

@@ -1,0 +1,103 @@
+"""Recovery of what a power cut or damage left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from droptape.format.errors import FormatError
+from droptape.format.manifest import Manifest
+from droptape.recorder.recovery import recover
+from droptape.recorder.seal import seal_journal
+from droptape.recorder.segment import describe
+
+from .helpers import acks
+from .test_recovery import check_whole, crashed
+
+PAGE, FOOTER = 100, 3
+
+
+def flip(path: Path, part: int) -> None:
+    """Change one bit in the first page, or at the begin of the footer."""
+    data = bytearray(path.read_bytes())
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    data[footer + part if part == FOOTER else part] ^= 16
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("left", [-100, 4, 0])
+def test_a_segment_has_all_rows_of_a_journal_that_a_power_cut_shortened(
+    tmp_path: Path, left: int
+) -> None:
+    folder = tmp_path / "rec"
+    journal = crashed(folder)
+    seal_journal(journal)
+    os.truncate(journal, left if left >= 0 else journal.stat().st_size + left)
+    assert recover(folder).damage == []
+    assert acks(folder) == list(range(3000))
+    check_whole(folder)
+
+
+@pytest.mark.parametrize("part", [PAGE, FOOTER])
+def test_a_damaged_segment_is_made_again_of_its_journal(tmp_path: Path, part: int) -> None:
+    folder = tmp_path / "rec"
+    journal = crashed(folder)
+    sealed = seal_journal(journal).segment
+    assert sealed is not None
+    flip(folder / sealed.file, part)
+    recover(folder)
+    assert acks(folder) == list(range(3000))
+    check_whole(folder)
+
+
+@pytest.mark.parametrize("part", [PAGE, FOOTER])
+def test_a_damaged_segment_ends_no_recovery(tmp_path: Path, part: int) -> None:
+    folder = tmp_path / "rec"
+    first = crashed(folder)
+    second = first.with_name(first.name.replace("000001", "000002"))
+    second.write_bytes(first.read_bytes())
+    sealed = seal_journal(second).segment
+    assert sealed is not None
+    second.unlink()
+    flip(folder / sealed.file, part)
+    (damage,) = recover(folder).damage
+    assert f"{folder / sealed.file} is damaged" in damage
+    manifest = Manifest.read(folder)
+    assert damage in manifest.notes
+    assert manifest.state == "recovered"
+    assert [segment.rows for segment in manifest.segments] == [3000]
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+@pytest.mark.parametrize("ending", ["journal", "parquet"])
+def test_what_is_no_file_ends_no_recovery(
+    tmp_path: Path, make: Callable[[Path], None], ending: str
+) -> None:
+    folder = tmp_path / "rec"
+    journal = crashed(folder)
+    make(journal.with_name(f"000009-20261121T000000Z.{ending}"))
+    assert recover(folder).rows == 3000
+    assert Manifest.read(folder).state == "recovered"
+
+
+def test_no_damage_to_a_footer_ends_the_process(tmp_path: Path) -> None:
+    """Of some pyarrow says only while it reads; asked for statistics it calls abort(3)."""
+    sealed = seal_journal(crashed(tmp_path / "rec", 100)).segment
+    assert sealed is not None
+    path = tmp_path / "rec" / sealed.file
+    data = path.read_bytes()
+
+    start = data.rindex(b"ts_ns", 0, data.rindex(b"ARROW:schema"))
+    child = os.fork()
+    if child == 0:
+        for at in range(start - 40, start):
+            for bit in (1, 16):
+                path.write_bytes(data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :])
+                with contextlib.suppress(FormatError):
+                    describe(path)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
