@@ -117,6 +117,10 @@ class Integrity:
             self._oldest[table.name] = files[:2]
         return segment.file in self._oldest[table.name]
 
+    def was_read(self, file: SegmentFile) -> bool:
+        """Say whether all of a sealed file was read, once `wrong` found nothing wrong with it."""
+        return name_of(file) in self._compared
+
     def rows(self, file: SegmentFile) -> int | None:
         """Return how many rows a sealed file must have; None when nothing says that."""
         listed = self.listed.get(name_of(file))

@@ -310,7 +310,7 @@ class _Reading:
 
     def _sealed_file(self, file: SegmentFile) -> str:
         """Read the footer of a file; return why it is left out, "" when it is not."""
-        footer = pq.read_metadata(file.path)
+        footer = _footer(file.path, whole=self._integrity.was_read(file))
         text = (footer.metadata or {}).get(TABLE_KEY)
         declaration = json.loads(text) if text else None
         if declaration is not None and declaration["name"] != self._name:
@@ -347,6 +347,18 @@ class _Reading:
             more = len(gone) - _NAMED
             also = f", nor are {more:,} more" if more > 0 and file == gone[_NAMED - 1] else ""
             self._problem(self._path.parent / file, f"is in {MANIFEST}, but not there{also}")
+
+
+def _footer(path: Path, *, whole: bool) -> pq.FileMetaData:
+    """Read a footer, and unless the file is known to be whole what `_only_ip` asks about.
+
+    Asked for the statistics in a damaged footer, pyarrow may end the process; reading is refused.
+    """
+    with pq.ParquetFile(path) as file:
+        if not whole and _IP in file.metadata.schema.names:
+            for group in range(file.num_row_groups):
+                file.read_row_group(group, [_IP])
+        return file.metadata
 
 
 def _only_ip(footer: pq.FileMetaData) -> bool:

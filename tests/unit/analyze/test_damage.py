@@ -7,6 +7,7 @@ with one of droptape's own errors.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from droptape.analyze import open_recording
+from droptape.analyze.source import load
 from droptape.analyze.verify import Verdict, files_only
 from droptape.format.errors import DroptapeError
 from droptape.format.layout import MANIFEST
@@ -117,6 +119,23 @@ def test_one_damaged_file(
         json.loads((folder / MANIFEST).read_bytes())  # still a manifest, with another value
 
 
+def test_no_damage_to_a_footer_ends_the_process(whole: Path, tmp_path: Path) -> None:
+    """Without a manifest nothing is compared; asked for some statistics pyarrow calls abort(3)."""
+    folder = tmp_path / "rec"
+    shutil.copytree(whole, folder)
+    (folder / MANIFEST).unlink()
+    (path,) = folder.glob("drops/*.parquet")
+    data = path.read_bytes()
+    column = data.index(b"ip_version", data.index(b"ip_version") + 1)  # in the schema, of the chunk
+    child = os.fork()
+    if child == 0:
+        for at in range(column - 20, column):
+            path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+            load(folder, "rec")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_verify_alone_names_every_damaged_file(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "rec"
     shutil.copytree(whole, folder)
@@ -124,8 +143,6 @@ def test_verify_alone_names_every_damaged_file(whole: Path, tmp_path: Path) -> N
         if name.name != MANIFEST:
             data = (folder / name).read_bytes()
             (folder / name).write_bytes(data[: len(data) // 2])
-    from droptape.analyze.source import load
-
     found = files_only([load(folder, "rec")]).unexplained
     assert {f.subject for f in found} == {
         n.as_posix() for n in files_of(folder) if n.name != MANIFEST
