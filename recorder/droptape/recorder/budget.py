@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from droptape.format.errors import FormatError
 from droptape.format.layout import sequence_of
-from droptape.format.manifest import Segment, sync_folder
+from droptape.format.manifest import Segment
 from droptape.format.removal import set_back_ns, true_end
 from droptape.format.schema import Table
 from droptape.format.tables import COUNTERS, LISTENERS
@@ -100,7 +100,6 @@ class TrimJob:
         """
         self._ledger = ledger
         self._budget = budget
-        self._going: list[Path] = []
 
     def run(self) -> None:
         """Remove, or go on with it.
@@ -125,9 +124,9 @@ class TrimJob:
         try:
             self._ledger.save()
         except OSError:
-            self._unlink()
+            self._ledger.unlink()
             self._ledger.save()
-        self._unlink()
+        self._ledger.unlink()
 
     def _used_too_much(self) -> bool:
         return used_bytes(self._ledger) > self._budget
@@ -149,7 +148,7 @@ class TrimJob:
                 self._ledger.add(state)
                 return state.bytes
         self._ledger.remove(segment, sequence_of(segment.file))
-        self._going.append(self._ledger.folder / segment.file)
+        self._ledger.going.append(self._ledger.folder / segment.file)
         return 0
 
     def _table(self, segment: Segment) -> Table:
@@ -177,7 +176,7 @@ class TrimJob:
             state = file.finish()
         for old in kept:
             self._ledger.drop(old)
-            self._going.append(self._ledger.folder / old.file)
+            self._ledger.going.append(self._ledger.folder / old.file)
         return state
 
     def _rows(self, segment: Segment, table: Table) -> pa.Table | None:
@@ -190,14 +189,6 @@ class TrimJob:
         except FormatError as exc:
             self._ledger.note(f"{exc}: what it said of the time before the rest is lost")
             return None
-
-    def _unlink(self) -> None:
-        folders = {path.parent for path in self._going}
-        while self._going:
-            self._going.pop().unlink(missing_ok=True)
-        for folder in folders:
-            with contextlib.suppress(FileNotFoundError):
-                sync_folder(folder)
 
 
 def _oldest(ledger: Ledger, skipped: set[str]) -> Segment | None:

@@ -7,11 +7,18 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from droptape.format.layout import MANIFEST
-from droptape.format.manifest import Manifest, Removed, Segment, pieces, write_atomic
+from droptape.format.manifest import (
+    Manifest,
+    Removed,
+    Segment,
+    pieces,
+    sync_folder,
+    write_atomic,
+)
 from droptape.format.removal import corrected
 
 from .listed import Listed
@@ -37,6 +44,7 @@ class Ledger:
         self._saved = -1
         self._listed = Listed(manifest.segments)
         manifest.segments = []
+        self.going: list[Path] = []
 
     @contextmanager
     def change(self, *, quiet: bool = False) -> Iterator[Manifest]:
@@ -129,3 +137,19 @@ class Ledger:
             self.check()
             write_atomic(self.folder / MANIFEST, pieces(head, lines))
             self._saved = changes
+
+    def unlink(self) -> None:
+        """Remove the files in `going`; OSError when one cannot be, which then stays in there."""
+        going, self.going = self.going, []
+        refused: OSError | None = None
+        for path in going:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as exc:
+                refused = exc
+                self.going.append(path)
+        for folder in {path.parent for path in going}:
+            with suppress(FileNotFoundError):
+                sync_folder(folder)
+        if refused is not None:
+            raise refused

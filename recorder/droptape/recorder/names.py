@@ -16,7 +16,7 @@ import pyarrow as pa
 from droptape.format.errors import FormatError
 from droptape.format.journal import JournalReader
 from droptape.format.layout import sequence_of
-from droptape.format.manifest import Segment, sync_folder
+from droptape.format.manifest import Segment
 from droptape.format.removal import is_put_together
 from droptape.format.schema import Table
 from droptape.format.tables import NETNS_NAMES, PROCESSES, SYSCTLS
@@ -111,7 +111,6 @@ class NamesJob:
         self._ledger = ledger
         self._left = left
         self._asked_ns = time.time_ns()
-        self._going: list[Path] = []
 
     def run(self) -> None:
         """Do it, or go on with it.
@@ -125,11 +124,7 @@ class NamesJob:
         for table in tables if begin is not None else ():
             self._put_together(table, begin)
         self._ledger.save()
-        folders = {path.parent for path in self._going}
-        while self._going:
-            self._going.pop().unlink(missing_ok=True)
-        for folder in folders:
-            sync_folder(folder)
+        self._ledger.unlink()
 
     def _begin_ns(self) -> int | None:
         """Return a time before all rows that stay, UTC in ns; None when it cannot be told."""
@@ -173,7 +168,7 @@ class NamesJob:
             for segment in batch:
                 if kept is None or segment.file != kept.file:
                     self._ledger.remove(segment, through)
-                    self._going.append(self._ledger.folder / segment.file)
+                    self._ledger.going.append(self._ledger.folder / segment.file)
             if kept is not None:
                 self._ledger.add(kept)
         self._left[table.name] = self._left.get(table.name, 0) - len(batch) + 1

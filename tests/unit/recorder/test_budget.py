@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import time
 from pathlib import Path
@@ -229,6 +230,31 @@ def test_a_kill_while_removing_leaves_nothing_unexplained(tmp_path: Path) -> Non
     shutil.copy(next((tmp_path / "before/counters").glob("000001*")), folder / "counters")
     assert recover(folder).killed
     assert acks(folder) == []
+    check_whole(folder)
+
+
+def test_what_may_not_be_removed_now_goes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a folder that was made read-only for a while; its files count for no budget."""
+    folder = tmp_path / "rec"
+    store = make_store(folder)
+    sealed(store, folder, "drops", *(numbered(first, 1000) for first in range(0, 3000, 1000)))
+    store.close("test")
+    ledger = Ledger(folder, Manifest.read(folder))
+    first, second = TrimJob(ledger, 0), TrimJob(ledger, 0)
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        for job in first, second, first:
+            with pytest.raises(PermissionError):
+                job.run()
+    assert len(list(folder.glob("drops/*.parquet"))) == 3
+    second.run()
+    assert not list(folder.glob("drops/*.parquet"))
     check_whole(folder)
 
 
