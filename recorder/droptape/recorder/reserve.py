@@ -10,6 +10,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from droptape.format.journal import write_all
+
 NAME = ".reserve"
 _BYTES = 512 << 10
 _LAST = 256 << 10
@@ -17,7 +19,7 @@ _LAST = 256 << 10
 
 
 class Reserve:
-    """A file with nothing in it that takes up room, and one of the disk's inodes.
+    """A file of no use that takes up room, and one of the disk's inodes.
 
     Attributes:
         bytes: its size; 0 where there is none.
@@ -33,12 +35,15 @@ class Reserve:
         except OSError:
             return
         try:
-            os.posix_fallocate(fd, 0, _BYTES)
+            try:
+                # Not posix_fallocate(3): where files are copied on write it may keep nothing, and
+                # where they are compressed zeros take no room.
+                write_all(fd, os.urandom(_BYTES))
+            finally:
+                os.close(fd)
             self.bytes = _BYTES
         except OSError:
             self.release()
-        finally:
-            os.close(fd)
 
     def shrink(self) -> None:
         """Give up all but the room for the manifest."""

@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from droptape.bpf.kinds import all_kinds
 from droptape.format.journal import JournalWriter, record_frame
 from droptape.format.manifest import Manifest
 from droptape.format.tables import REASONS, TABLES, TOTALS
-from droptape.recorder import jobs, worker
+from droptape.recorder import jobs, reserve, worker
 from droptape.recorder import store as store_module
 from droptape.recorder.seal import seal_journal
 from droptape.recorder.store import Store
@@ -274,3 +275,11 @@ def test_a_disk_that_syncs_no_folders_is_recorded_to(
     store.close("test")
     assert store.trouble == ""
     assert acks(tmp_path / "rec") == list(range(100))
+
+
+def test_the_reserve_takes_up_room_also_where_files_are_compressed(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "rec")
+    kept = (tmp_path / "rec" / reserve.NAME).read_bytes()
+    assert len(zlib.compress(kept)) >= len(kept) > 0
+    store.close("test")
+    assert not (tmp_path / "rec" / reserve.NAME).exists()
