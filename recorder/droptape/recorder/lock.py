@@ -26,12 +26,16 @@ class FolderLock:
         """Take the lock; LockedError when another has it, OSError when there can be none."""
         self._path = folder / LOCK
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(self._path, flags, 0o640)
-        try:
-            self._take()
-        except BaseException:
-            os.close(self._fd)
-            raise
+        while True:
+            self._fd = os.open(self._path, flags, 0o640)
+            try:
+                self._take()
+            except BaseException:
+                os.close(self._fd)
+                raise
+            if self.intact():
+                return
+            os.close(self._fd)  # who had it before removed it: nobody would find it locked
 
     def _take(self) -> None:
         # Whoever asks `layout.being_recorded` holds a shared lock for a moment.

@@ -1,4 +1,4 @@
-"""Recovery of what a power cut or damage left."""
+"""Recovery of what a power cut or damage left, and of what another recovers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from droptape.format.errors import FormatError
 from droptape.format.manifest import Manifest
+from droptape.recorder.lock import FolderLock, LockedError
 from droptape.recorder.recovery import recover
 from droptape.recorder.seal import seal_journal
 from droptape.recorder.segment import describe
@@ -101,3 +102,17 @@ def test_no_damage_to_a_footer_ends_the_process(tmp_path: Path) -> None:
                     describe(path)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_lock_that_was_removed_while_it_was_waited_for_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else two recorders could complete one recording at the same time."""
+    first = FolderLock(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("droptape.recorder.lock.time.sleep", lambda _seconds: first.release())
+        second = FolderLock(tmp_path)
+    assert second.intact()
+    with pytest.raises(LockedError):
+        FolderLock(tmp_path)
+    second.release()
