@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from droptape.format.layout import LOCK, MANIFEST
+
 from .options import UsageError
 
 _NO_NUMBER = 2**32 - 1  # (uid_t) -1, and no number of a user or group is larger
@@ -20,19 +22,31 @@ class Ownership:
     gid: int | None = None
 
     def hand_over(self, folder: Path) -> None:
-        """Give `folder`, which is new and empty, to the user, and let the group read it.
+        """Give `folder`, which is new, to the user with all in it, and let the group read it.
 
-        It is opened without following a link, so nobody can have another put in its place.
+        It is opened without following a link, so nobody can have another put in its place. Where it
+        belongs to somebody else, as on file systems without owners, so do its files.
         """
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             if self.gid is not None or self.uid is not None:
+                if os.fstat(descriptor).st_uid == os.geteuid():
+                    self._hand_over_files(descriptor)
                 self._chown(descriptor)
             if self.gid is not None:
                 # New files and folders take the group of a folder with this bit.
                 os.fchmod(descriptor, 0o2750)
         finally:
             os.close(descriptor)
+
+    def _hand_over_files(self, folder: int) -> None:
+        for name in (LOCK, MANIFEST):
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open(name, flags, dir_fd=folder)
+            try:
+                self._chown(descriptor)
+            finally:
+                os.close(descriptor)
 
     def _chown(self, descriptor: int) -> None:
         uid, gid = (-1 if number is None else number for number in (self.uid, self.gid))

@@ -122,7 +122,8 @@ class Store:
                 ones wait longer.
             memory_bytes: what is kept in memory while the disk is full, compressed.
             disk_budget: remove the oldest segments to stay below so many bytes.
-            made: called with the new, empty folder, before there is a second thread.
+            made: called with the new folder, which has its lock and manifest, before there is a
+                second thread.
 
         Raises:
             StoreError: the folder cannot be made; nothing is left of it.
@@ -135,9 +136,9 @@ class Store:
         manifest.tables = dict(tables)
         ledger = Ledger(path, manifest)
         try:
-            made(path)
             lock = FolderLock(path)
             ledger.save()
+            made(path)  # last: a folder that cannot be filled has to be removed again
         except OSError as exc:
             shutil.rmtree(path, ignore_errors=True)
             raise StoreError(f"{path} cannot be written: {exc.strerror}") from exc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -20,6 +21,7 @@ from droptape.format.manifest import Manifest
 from droptape.format.tables import REASONS, TABLES, TOTALS
 from droptape.recorder import jobs, reserve, worker
 from droptape.recorder import store as store_module
+from droptape.recorder.place import StoreError
 from droptape.recorder.seal import seal_journal
 from droptape.recorder.store import Store
 
@@ -64,6 +66,18 @@ def test_a_full_disk_loses_nothing_that_fits_into_memory(
     assert acks(folder) == list(range(30_000))
     assert Manifest.read(folder).losses == {}
     assert not list(folder.rglob(".*"))
+
+
+def test_a_disk_that_is_full_at_the_start_leaves_no_folder(small_disk: Path) -> None:
+    """Once it is another user, the recorder may not remove the folder from that of root."""
+    with contextlib.suppress(OSError):
+        (small_disk / "filler").write_bytes(b"x" * (5 << 20))
+    try:
+        with pytest.raises(StoreError, match="No space left"):
+            make_store(small_disk / "rec", made=lambda folder: os.seteuid(65534))
+    finally:
+        os.seteuid(0)
+    assert not (small_disk / "rec").exists()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
