@@ -33,6 +33,18 @@ def may_be_damage(exc: Exception) -> bool:
     return isinstance(exc, duckdb.Error) and not isinstance(exc, _NOT_THE_FILES)
 
 
+def changed(sources: Sequence[Source]) -> list[Source]:
+    """Return the recordings of which sealed files are gone since they were opened.
+
+    A recorder that keeps a disk budget removes its oldest files also while they are asked.
+    """
+    return [
+        source
+        for source in sources
+        if not all(path.exists() for stored in source.tables.values() for path in stored.sealed)
+    ]
+
+
 def found(sources: Sequence[Source]) -> list[Problem]:
     """Return the sealed files that cannot be read."""
     return [problem for _, problem in _search(sources)]

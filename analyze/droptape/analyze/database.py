@@ -24,9 +24,11 @@ from .times import Window
 
 if TYPE_CHECKING:
     from .spark.engine import Spark
+    from .views import View
 
 Params = Sequence[Any] | Mapping[str, Any]
 EngineName = Literal["duckdb", "spark"]
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,13 @@ class Database:
 
     def __init__(self, origin: Origin, window: Window | None, settings: Settings) -> None:
         self.left_out: list[Problem] = []
+        self.views: dict[str, View] = {}
         self._origin = origin
         self._spark: Spark | None = None
         self._temp = tempfile.TemporaryDirectory(prefix="droptape-", dir=settings.temp_folder)
         try:
             try:
-                self._connect(window, settings)
+                self._connect_to_all(window, settings)
             except duckdb.Error:
                 self.left_out = origin.leave_out()
                 if not self.left_out:
@@ -79,10 +82,20 @@ class Database:
             ) from exc
         except duckdb.Error as exc:
             self._temp.cleanup()
-            raise explained(exc) from exc
+            raise self.explain(exc) from exc
         except DroptapeError:
             self._temp.cleanup()
             raise
+
+    def _connect_to_all(self, window: Window | None, settings: Settings) -> None:
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                self._connect(window, settings)
+            except duckdb.Error:
+                if not left or not self._origin.reread():
+                    raise
+            else:
+                return
 
     def _connect(self, window: Window | None, settings: Settings) -> None:
         try:
@@ -147,6 +160,8 @@ class Database:
 
     def explain(self, exc: Exception) -> QueryError:
         """Make one readable line from an error that fetching a relation raised."""
+        for source in damaged.changed(self._origin.sources):
+            return QueryError(f"{source.path} changed while it was read: ask again")
         if damaged.may_be_damage(exc):
             for problem in damaged.found(self._origin.sources):
                 return QueryError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import duckdb
@@ -57,6 +58,9 @@ class Origin(Protocol):
     ) -> dict[str, dict[str, tuple[int, int]]]:
         """Return for each recording and table the times of the first and the last row, ns."""
 
+    def reread(self) -> bool:
+        """Read again what lost files since it was opened; False when nothing did."""
+
     def leave_out(self) -> list[Problem]:
         """Leave out the files that cannot be read; return them."""
 
@@ -84,7 +88,10 @@ class Folders:
     def __init__(self, sources: Iterable[Source], problems: Iterable[Problem] = ()) -> None:
         self.sources = list(sources)
         self._given = list(problems)
-        self.problems = [*self._given, *(p for source in self.sources for p in source.problems)]
+        self.problems = self._found()
+
+    def _found(self) -> list[Problem]:
+        return [*self._given, *(p for source in self.sources for p in source.problems)]
 
     def files(self) -> Iterable[str]:
         """See `Origin.files`."""
@@ -134,6 +141,15 @@ class Folders:
             source.name: _ranges(connection, index, source)
             for index, source in enumerate(self.sources)
         }
+
+    def reread(self) -> bool:
+        """See `Origin.reread`; `sources` and `problems` stay the same lists."""
+        lost = damaged.changed(self.sources)
+        for old in lost:
+            again = load(old.path, old.name, allowance=Allowance())
+            self.sources[self.sources.index(old)] = replace(again, bundle=old.bundle)
+        self.problems[:] = self._found()
+        return bool(lost)
 
     def leave_out(self) -> list[Problem]:
         """See `Origin.leave_out`."""

@@ -7,9 +7,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from droptape.analyze import RecordingError, open_recording, source
+from droptape.analyze import QueryError, RecordingError, open_recording, source
+from droptape.analyze.origin import Folders
+from droptape.analyze.recording import Recording
 from droptape.format.journal import JournalReader
 from droptape.format.layout import LOCK, MANIFEST
+from droptape.format.manifest import Manifest, Removed
 from unit.analyze.incident import DROPS, make_incident
 from unit.analyze.make import Maker
 
@@ -180,3 +183,27 @@ def test_one_unreadable_recording_does_not_take_the_others_down(
     with open_recording(incident, tmp_path / "empty") as rec:
         assert rec.sql(COUNT).fetchall() == [(5,)]
         assert str(tmp_path / "empty") in str(rec.problems[0])
+
+
+def remove_the_first(recording: Path) -> None:
+    """As a recorder that keeps a disk budget."""
+    manifest = Manifest.read(recording)
+    first = next(s for s in manifest.segments if s.table == "drops")
+    manifest.segments.remove(first)
+    manifest.removed["drops"] = Removed(1, 1, first.rows, first.bytes, 0, 0)
+    manifest.write(recording)
+    (recording / first.file).unlink()
+
+
+def test_what_is_removed_while_it_is_opened_is_not_asked(tmp_path: Path) -> None:
+    maker = Maker(tmp_path / "r")
+    maker.seal("drops", DROPS[:2])
+    maker.seal("drops", DROPS[2:])
+    origin = Folders([source.load(maker.finish(), "r")])
+    remove_the_first(maker.path)
+    with Recording(origin) as rec:
+        assert rec.sql(COUNT).fetchall() == [(len(DROPS) - 2,)]
+        assert rec.problems == []
+        remove_the_first(maker.path)
+        with pytest.raises(QueryError, match="changed while it was read: ask again"):
+            rec.sql("SELECT saddr FROM drops")

@@ -179,6 +179,10 @@ class Dataset:
             if found or detail:
                 yield file.path, found or "unreadable", detail
 
+    def reread(self) -> bool:
+        """See `Origin.reread`: nothing of a dataset goes while it is asked."""
+        return False
+
     def leave_out(self) -> list[Problem]:
         """See `Origin.leave_out`."""
         bad = {
