@@ -191,6 +191,10 @@ class Integrity:
                     return other.path.name
         return ""
 
+    def foreign(self, recording: str) -> bool:
+        """Say whether this id, "" if it is not known, is that of another recording."""
+        return self._manifest is not None and recording not in ("", self._manifest.recording_id)
+
     def copied_journal(self, table: str, rows: pa.Table) -> str:
         """Return the sealed file that has the rows of a journal already, "" when none has."""
         if "ts_ns" not in rows.column_names or not rows.num_rows:

@@ -327,6 +327,8 @@ class _Reading:
         reader = JournalReader(file.path)
         if reader.table.name != self._name:
             return f"left out: it is a journal of the table {reader.table.name}"
+        if self._integrity.foreign(reader.recording):
+            return "left out: it is a journal of another recording"
         rows = reader.read()
         copied = self._integrity.copied_journal(self._name, rows)
         if reader.start:

@@ -10,10 +10,10 @@ A journal is one file per table and segment::
                then `stored length` bytes of payload, LZ4 (frame format)
 
 All numbers are little endian. The first frame is of kind HEADER and holds JSON: the table's
-declaration and the names of its enums. The others are of kind RECORDS: rows of the table's record
-one after the other. A frame counts only when it is whole and its CRC fits, so whatever a crash
-cuts off costs at most the frame that was being written, and damage in the middle the frames that it
-touches: the next one is found by its magic number.
+declaration, the names of its enums, and the id of the recording. The others are of kind RECORDS:
+rows of the table's record one after the other. A frame counts only when it is whole and its CRC
+fits, so whatever a crash cuts off costs at most the frame that was being written, and damage in the
+middle the frames that it touches: the next one is found by its magic number.
 """
 
 from __future__ import annotations
@@ -89,15 +89,21 @@ class JournalWriter:
             follow could not be read.
     """
 
-    def __init__(self, path: Path, table: Table) -> None:
-        """Create `path`; OSError when it exists or cannot be written."""
+    def __init__(self, path: Path, table: Table, recording: str = "") -> None:
+        """Create `path`; OSError when it exists or cannot be written.
+
+        Args:
+            path: the file.
+            table: the declaration.
+            recording: the `recording_id` of the manifest.
+        """
         self.path = path
         self.table = table
         self.rows = 0
         self.torn = False
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(path, flags, 0o640)
-        header = json.dumps({"table": table.to_json()}).encode()
+        header = json.dumps({"table": table.to_json(), "recording": recording}).encode()
         self.bytes = 0
         try:
             self._write(PREAMBLE + encode_frame(HEADER, 0, header, 0))
@@ -167,6 +173,7 @@ class JournalReader:
 
     Attributes:
         table: the declaration from the header.
+        recording: id of the recording that it was written for, "" when it does not say.
         damage: after iteration, what could not be read, first part first, or "".
         start: after iteration, what tells the first frame of rows from any other, b"" without one.
     """
@@ -185,7 +192,9 @@ class JournalReader:
             if first is None or first[0] != HEADER:
                 raise FormatError(f"{path}: the header is damaged ({self.damage or 'missing'})")
             try:
-                self.table = Table.from_json(json.loads(first[3])["table"])
+                header = json.loads(first[3])
+                self.table = Table.from_json(header["table"])
+                self.recording = str(header.get("recording", ""))
             except (ValueError, KeyError, TypeError, RecursionError) as exc:
                 raise FormatError(f"{path}: the header is damaged ({exc!r})") from exc
             self._start = file.tell()

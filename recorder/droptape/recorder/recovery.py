@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from droptape.format.errors import DroptapeError, FormatError
+from droptape.format.journal import JournalReader
 from droptape.format.layout import is_recording, sequence_of
 from droptape.format.manifest import Host, Manifest, Segment, sha256
 from droptape.format.removal import is_put_together
@@ -141,6 +143,10 @@ def _complete(folder: Path, manifest: Manifest) -> Report:
 
 
 def _seal(ledger: Ledger, journal: Path, report: Report) -> None:
+    with suppress(FormatError):
+        if JournalReader(journal).recording not in ("", ledger.recording_id):
+            report.damage.append(f"{journal} is of another recording, and was left alone")
+            return
     sealed = _already_sealed(journal)
     if sealed is None:
         try:

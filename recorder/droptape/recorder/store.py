@@ -342,7 +342,7 @@ class Store:
             self._ledger.check()
             path = self._next(table, ".journal")
             path.parent.mkdir(mode=0o750, exist_ok=True)
-            writer = JournalWriter(path, self._tables[table])
+            writer = JournalWriter(path, self._tables[table], self._ledger.recording_id)
             item = self._open[table] = _Open(writer, time.monotonic())
             self._journals.add(path)
             self._sequence[table] = self._sequence.get(table, 0) + 1

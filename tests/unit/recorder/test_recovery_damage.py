@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from droptape.analyze import open_recording
 from droptape.format.errors import FormatError
+from droptape.format.journal import JournalWriter
 from droptape.format.manifest import Manifest
 from droptape.recorder.lock import FolderLock, LockedError
 from droptape.recorder.recovery import recover
 from droptape.recorder.seal import seal_journal
 from droptape.recorder.segment import describe
 
-from .helpers import acks
+from .helpers import OFFSET, acks, numbered
+from .synthetic import drops_table
 from .test_recovery import check_whole, crashed
 
 PAGE, FOOTER = 100, 3
@@ -116,3 +119,20 @@ def test_a_lock_that_was_removed_while_it_was_waited_for_is_none(
     with pytest.raises(LockedError):
         FolderLock(tmp_path)
     second.release()
+
+
+def test_a_journal_of_another_recording_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "rec"
+    journal = crashed(folder)
+    foreign = journal.with_name("000002-20261121T000000Z.journal")
+    writer = JournalWriter(foreign, drops_table(), "ffffffff-0000-0000-0000-000000000000")
+    writer.append(numbered(9000, 10), OFFSET)
+    writer.close()
+    for _ in range(2):
+        (damage,) = recover(folder).damage
+        assert damage == f"{foreign} is of another recording, and was left alone"
+        assert foreign.exists()
+        with open_recording(folder) as recording:
+            assert recording.sql("SELECT count(*) FROM drops").fetchall() == [(3000,)]
+            (problem,) = recording.problems
+    assert str(problem) == f"{foreign}: left out: it is a journal of another recording"
