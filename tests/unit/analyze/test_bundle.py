@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 
 from droptape.analyze import QueryError, Recording, RecordingError, open_recording
 from droptape.analyze.app import app
+from droptape.analyze.bundle.tables import whole
 from droptape.analyze.bundle.thin import shares, thin
+from droptape.analyze.source import load
 from unit.analyze.incident import CLIENT, OVERFLOW, RETRANSMITS, SERVER, explain
 from unit.analyze.make import START, Maker
 
@@ -288,3 +290,14 @@ def test_what_is_no_bundle_is_said(tmp_path: Path) -> None:
     plain.write_text("hello")
     with pytest.raises(RecordingError, match="neither a recording's folder nor a bundle"):
         open_recording(plain)
+
+
+def test_what_is_sealed_while_it_is_bundled_goes_in(tmp_path: Path) -> None:
+    maker = Maker(tmp_path / "rec")
+    journal = maker.journal("drops", [{**CLIENT, "at": 5}] * 3)
+    source = load(maker.finish(), "rec")
+    table = source.tables["drops"].table
+    rows = whole(source, table)
+    pq.write_table(rows, journal.with_suffix(".parquet"))
+    journal.unlink()
+    assert whole(source, table).num_rows == rows.num_rows == 3

@@ -51,20 +51,24 @@ def _parts(source: Source, table: Table) -> Iterator[pa.Table]:
     stored = source.tables[table.name]
     known, journals = set(stored.sealed), set(stored.journal_files)
     for file in segments(source.path, table.name):
+        path, journal = file.path, file.path.with_suffix(".journal")
+        if path not in known and journal not in journals:
+            continue
         if not file.sealed:
-            if file.path not in journals:
-                continue
             try:
-                yield JournalReader(file.path).read()
-            except (FormatError, FileNotFoundError):
+                yield JournalReader(path).read()
                 continue
-        elif file.path in known:
-            try:
-                with pq.ParquetFile(file.path) as parquet:
-                    for batch in parquet.iter_batches(BATCH_ROWS):
-                        yield pa.Table.from_batches([batch])
-            except (pa.ArrowException, OSError) as exc:
-                raise RecordingError(f"{file.path} cannot be read: {exc}") from exc
+            except FormatError:
+                continue
+            except FileNotFoundError:
+                path = path.with_suffix(".parquet")
+        # Also what was a journal when the recording was opened, and was sealed since.
+        try:
+            with pq.ParquetFile(path) as parquet:
+                for batch in parquet.iter_batches(BATCH_ROWS):
+                    yield pa.Table.from_batches([batch])
+        except (pa.ArrowException, OSError) as exc:
+            raise RecordingError(f"{path} cannot be read: {exc}") from exc
 
 
 def _shaped(rows: pa.Table, schema: pa.Schema) -> pa.Table:
