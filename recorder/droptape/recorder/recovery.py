@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -123,8 +122,12 @@ def _complete(folder: Path, manifest: Manifest) -> Report:
     report = Report(folder, killed=manifest.state == "recording")
     ledger = Ledger(folder, manifest)
     _remove_stale(folder)
+    starts: dict[bytes, str] = {}
     for journal in sorted(_journals(folder)):
-        _seal(ledger, journal, report)
+        if why := _not_ours(ledger, journal, starts):
+            report.damage.append(f"{journal} {why}, and was left alone")
+        else:
+            _seal(ledger, journal, report)
     _adopt(folder, ledger, manifest, report)
     if report.killed:
         with ledger.change():
@@ -142,11 +145,28 @@ def _complete(folder: Path, manifest: Manifest) -> Report:
     return report
 
 
+def _not_ours(ledger: Ledger, journal: Path, starts: dict[bytes, str]) -> str:
+    """Return what keeps a journal from being sealed where it is, "" when nothing does.
+
+    Args:
+        ledger: of the recording.
+        journal: the file.
+        starts: what tells the first rows of the journals before it, and their names; it is added.
+    """
+    try:
+        reader = JournalReader(journal)
+        next(reader.frames(), None)
+    except FormatError:
+        return ""
+    if reader.recording not in ("", ledger.recording_id):
+        return "is of another recording"
+    if reader.table.name != journal.parent.name:
+        return f"is a journal of the table {reader.table.name}"
+    first = starts.setdefault(reader.start, journal.name) if reader.start else journal.name
+    return "" if first == journal.name else f"is a copy of {first}"
+
+
 def _seal(ledger: Ledger, journal: Path, report: Report) -> None:
-    with suppress(FormatError):
-        if JournalReader(journal).recording not in ("", ledger.recording_id):
-            report.damage.append(f"{journal} is of another recording, and was left alone")
-            return
     sealed = _already_sealed(journal)
     if sealed is None:
         try:
@@ -189,6 +209,8 @@ def _adopt(folder: Path, ledger: Ledger, manifest: Manifest, report: Report) -> 
     known = {segment.file: segment for segment in ledger.segments()}
     replaceable = _replaceable(ledger, manifest)
     for path in sorted(folder.glob("*/[0-9]*.parquet")):
+        if path.parent.name not in manifest.tables or not sequence_of(path.name):
+            continue
         listed = known.get(f"{path.parent.name}/{path.name}")
         removed = manifest.removed.get(path.parent.name)
         going = removed is not None and sequence_of(path.name) <= removed.through
@@ -224,7 +246,8 @@ def _differs(path: Path, segment: Segment) -> bool:
 
 def _journals(folder: Path) -> Iterator[Path]:
     found = folder.glob("*/[0-9]*.journal")
-    return (path for path in found if path.is_file() and not path.is_symlink())
+    regular = (path for path in found if path.is_file() and not path.is_symlink())
+    return (path for path in regular if sequence_of(path.name))
 
 
 def _remove_stale(folder: Path) -> None:

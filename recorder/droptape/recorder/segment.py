@@ -114,7 +114,7 @@ def describe(path: Path) -> Segment:
     """Describe a sealed file that no manifest knows.
 
     Raises:
-        FormatError: it is damaged or gone.
+        FormatError: it is damaged or gone, or of another table than its folder.
         OSError: it cannot be read now.
     """
     with (
@@ -126,10 +126,13 @@ def describe(path: Path) -> Segment:
         for group in range(file.num_row_groups):
             file.read_row_group(group)
         found = file.metadata
+        declared = json.loads((found.metadata or {}).get(b"droptape.table", b"{}"))
         groups = [found.row_group(i) for i in range(found.num_row_groups)]
         at = found.schema.names.index("ts_ns") if "ts_ns" in found.schema.names else -1
         found_times = [g.column(at).statistics for g in groups] if at >= 0 else []
         times = [t for t in found_times if t is not None]  # without rows there are none
+    if declared.get("name", path.parent.name) != path.parent.name:
+        raise FormatError(f"{path} is a file of the table {declared['name']}")
     return Segment(
         table=path.parent.name,
         file=f"{path.parent.name}/{path.name}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,3 +137,23 @@ def test_a_journal_of_another_recording_is_left_alone(tmp_path: Path) -> None:
             assert recording.sql("SELECT count(*) FROM drops").fetchall() == [(3000,)]
             (problem,) = recording.problems
     assert str(problem) == f"{foreign}: left out: it is a journal of another recording"
+
+
+@pytest.mark.parametrize("where", ["totals/000009-20261121T000000Z", "a backup/same", "backup/same",
+                                   "drops/7", "drops/000007-20261121T000000Z"])  # fmt: skip
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_file_in_the_wrong_place_spoils_nothing(tmp_path: Path, where: str, sealed: bool) -> None:
+    folder = tmp_path / "rec"
+    journal = crashed(folder)
+    if sealed and where != "drops/000007-20261121T000000Z":
+        seal_journal(journal)
+        journal = journal.with_suffix(".parquet")
+    table, name = where.split("/")
+    (folder / table).mkdir(exist_ok=True)
+    name = journal.name if name == "same" else name + journal.suffix
+    shutil.copy(journal, folder / table / name)
+    recover(folder)
+    assert [(s.table, s.rows) for s in Manifest.read(folder).segments] == [("drops", 3000)]
+    with open_recording(folder) as recording:
+        assert recording.sql("SELECT count(*) FROM drops").fetchall() == [(3000,)]
+        assert [problem.path for problem in recording.problems] == [folder / table / name]
