@@ -160,6 +160,8 @@ def load(
     if not is_folder:
         what = "is neither a recording's folder nor a bundle" if path.exists() else "does not exist"
         raise RecordingError(f"{path} {what}")
+    if not _utf8(str(path)):
+        raise RecordingError(f"{path} cannot be read: its name is not UTF-8, rename it")
     shared = allowance or Allowance()
     for _ in range(_ATTEMPTS):
         found = _manifest(path)
@@ -170,6 +172,15 @@ def load(
         if fits or _manifest(path)[0] == found[0]:
             break
     return source
+
+
+def _utf8(name: str) -> bool:
+    """Say whether a name can be told to DuckDB, and written down."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _manifest(path: Path) -> tuple[Manifest | None, str]:
@@ -192,6 +203,9 @@ def _load(
         source.manifest = replace(manifest, removed=removed(manifest))
     listings: dict[str, Listing] = {}
     for table in _table_names(path, manifest, integrity):
+        if not _utf8(table):
+            source.problems.append(Problem(path / table, "left out: its name is not UTF-8"))
+            continue
         try:
             listings[table] = listing(path, table, integrity.listed)
         except OSError as exc:

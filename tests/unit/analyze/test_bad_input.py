@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from droptape.analyze import QueryError, open_recording
+from droptape.analyze import QueryError, RecordingError, open_recording
+from droptape.analyze.dataset.archive import archive
 from droptape.analyze.durations import nanoseconds
 from droptape.analyze.times import Landmarks, Mark, instant
 from unit.analyze.make import SECOND, START, Maker
@@ -185,3 +186,19 @@ def test_openmetrics_of_a_folder_with_a_control_character(incident: Path, tmp_pa
     text = (tmp_path / "x").read_text()
     assert 'droptape_events_total{recording="a\\\\x1bb"' in text
     assert "\x1b" not in text
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    maker = Maker(tmp_path / "rec")
+    odd = Path(os.fsdecode(os.fsencode(maker.path) + b"/\xff"))
+    shutil.copytree(maker.seal("drops", [{"at": 1.0, "weight": 1}]).parent, odd)
+    maker.finish(state="recording", ended_ns=None, ended_by="")
+    with open_recording(maker.path) as rec:
+        assert [str(p) for p in rec.problems] == [f"{odd}: left out: its name is not UTF-8"]
+        subjects = [finding.subject for finding in rec.verify().unexplained]
+    assert "\\udcff" in subjects
+    assert all(subject.encode() for subject in subjects)
+    assert archive([str(maker.path)], str(tmp_path / "fleet")).added
+    renamed = maker.path.rename(maker.path.parent / odd.name)
+    with pytest.raises(RecordingError, match="its name is not UTF-8, rename it"):
+        open_recording(renamed)

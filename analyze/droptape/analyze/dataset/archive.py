@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,7 +214,7 @@ def _fingerprint(path: Path) -> str:
     for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] != "."):
         relative = file.relative_to(path).as_posix()
         content = file.read_bytes() if relative == MANIFEST else b"%d" % file.stat().st_size
-        digest.update(relative.encode() + b"\0" + content + b"\0")
+        digest.update(os.fsencode(relative) + b"\0" + content + b"\0")
     return digest.hexdigest()[:16]
 
 

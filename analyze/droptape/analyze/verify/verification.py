@@ -82,7 +82,7 @@ def _files(
         more = [_unread(source.name, f, p) for f, p in told.items() if f not in named]
         found += [
             Finding(
-                source.name, "files", file, verdict=Verdict.UNEXPLAINED,
+                source.name, "files", _readable(file), verdict=Verdict.UNEXPLAINED,
                 why=": ".join(filter(None, (rules.FILES[what], detail))),
             )
             for file, what, detail in bad
@@ -106,7 +106,13 @@ def _subject(source: Source, problem: Problem) -> str:
 
 
 def _unread(recording: str, subject: str, problem: Problem) -> Finding:
-    return Finding(recording, "files", subject, verdict=Verdict.UNEXPLAINED, why=problem.text)
+    why = _readable(problem.text)
+    return Finding(recording, "files", _readable(subject), verdict=Verdict.UNEXPLAINED, why=why)
+
+
+def _readable(name: str) -> str:
+    """Return a name with what is no UTF-8 as an escape: an answer could not be written with it."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _not_compared(sources: Sequence[Source]) -> list[Finding]:
