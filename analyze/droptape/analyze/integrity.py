@@ -109,8 +109,9 @@ class Integrity:
         table = self._manifest.tables.get(segment.table) if self._manifest else None
         if self.finished or table is None or self._manifest is None:
             return False
-        named = is_put_together(table) and self._manifest.options.get("disk_budget") is not None
-        if not is_state(table) and not named:
+        if self._manifest.options.get("disk_budget") is None:
+            return False
+        if not is_state(table) and not is_put_together(table):
             return False
         if table.name not in self._oldest:
             files = sorted(f for f, s in self.listed.items() if s.table == table.name)

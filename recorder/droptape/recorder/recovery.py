@@ -233,6 +233,8 @@ def _replaceable(ledger: Ledger, manifest: Manifest) -> set[str]:
 
     Those are the first of a table, and the second when the first was made so before.
     """
+    if manifest.options.get("disk_budget") is None:
+        return set()
     names = {name for name, table in manifest.tables.items() if is_put_together(table)}
     found: set[str] = set()
     for table in STATES.keys() | names:

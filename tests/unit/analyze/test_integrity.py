@@ -327,3 +327,14 @@ def test_what_recovery_has_just_sealed_counts(tmp_path: Path) -> None:
     assert look(folder)[:2] == (50, [])
     journal.unlink()
     assert look(folder)[0] == 20
+
+
+@pytest.mark.parametrize(("budget", "told"), [(None, 1), (1 << 30, 0)])
+def test_only_a_disk_budget_replaces_files(tmp_path: Path, budget: int | None, told: int) -> None:
+    maker = Maker(tmp_path / "rec")
+    path = maker.seal("counters", moved(50))
+    options = {"disk_budget": budget}
+    maker.finish(state="recording", ended_ns=None, ended_by="", options=options)
+    path.write_bytes(path.read_bytes().replace(b"doc", b"cod"))
+    with open_recording(maker.path) as rec:
+        assert [p.path for p in rec.problems] == [path] * told

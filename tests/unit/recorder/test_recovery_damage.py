@@ -8,18 +8,20 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from droptape.analyze import open_recording
 from droptape.format.errors import FormatError
 from droptape.format.journal import JournalWriter
 from droptape.format.manifest import Manifest
+from droptape.format.tables import COUNTERS
 from droptape.recorder.lock import FolderLock, LockedError
 from droptape.recorder.recovery import recover
 from droptape.recorder.seal import seal_journal
 from droptape.recorder.segment import describe
 
-from .helpers import OFFSET, acks, numbered
+from .helpers import OFFSET, acks, make_store, numbered
 from .synthetic import drops_table
 from .test_recovery import check_whole, crashed
 
@@ -157,3 +159,18 @@ def test_a_file_in_the_wrong_place_spoils_nothing(tmp_path: Path, where: str, se
     with open_recording(folder) as recording:
         assert recording.sql("SELECT count(*) FROM drops").fetchall() == [(3000,)]
         assert [problem.path for problem in recording.problems] == [folder / table / name]
+
+
+def test_damage_is_not_taken_for_what_a_disk_budget_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "rec"
+    store = make_store(folder)
+    store.append("counters", np.zeros(1, COUNTERS.dtype), OFFSET)
+    store.close("test")
+    manifest = Manifest.read(folder)
+    (listed,) = manifest.segments
+    manifest.state = "recording"
+    manifest.write(folder)
+    path = folder / listed.file
+    path.write_bytes(path.read_bytes().replace(b"doc", b"cod"))
+    recover(folder)
+    assert Manifest.read(folder).segments == [listed]
