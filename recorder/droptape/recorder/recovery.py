@@ -172,8 +172,12 @@ def _seal(ledger: Ledger, journal: Path, report: Report) -> None:
         try:
             sealed = seal_journal(journal)
         except FormatError as exc:
-            # A journal is empty when the kill came between its creation and its first bytes.
+            # A journal is empty when the kill came between its creation and its first bytes, and
+            # after a power cut.
             sealed = Sealed(None, str(exc) if journal.stat().st_size else "")
+            if not sealed.damage:
+                name = f"{journal.parent.name}/{journal.name}"
+                ledger.note(f"{name} was empty: if there were rows, none had reached the disk")
         report.journals += 1
         report.rows += sealed.segment.rows if sealed.segment else 0
     if sealed.damage:

@@ -244,6 +244,7 @@ def test_a_journal_without_header_is_kept_and_an_empty_one_goes(tmp_path: Path) 
     assert len(report.damage) == 1
     assert header_lost.with_name(header_lost.name + ".damaged").exists()
     assert not empty.exists()
+    assert any(f"{empty.name} was empty" in note for note in Manifest.read(folder).notes)
     assert acks(folder) == list(range(3000))
     check_whole(folder)
 
