@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -122,13 +123,22 @@ def _complete(folder: Path, manifest: Manifest) -> Report:
     report = Report(folder, killed=manifest.state == "recording")
     ledger = Ledger(folder, manifest)
     _remove_stale(folder)
-    starts: dict[bytes, str] = {}
+    starts: dict[tuple[str, bytes], str] = {}
+    refused: OSError | None = None  # one journal on a bad sector must not keep the others
     for journal in sorted(_journals(folder)):
-        if why := _not_ours(ledger, journal, starts):
-            report.damage.append(f"{journal} {why}, and was left alone")
-        else:
-            _seal(ledger, journal, report)
+        try:
+            if why := _not_ours(ledger, journal, starts):
+                report.damage.append(f"{journal} {why}, and was left alone")
+            else:
+                _seal(ledger, journal, report)
+        except OSError as exc:
+            if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            exc.filename = exc.filename or str(journal)
+            refused = refused or exc
     _adopt(folder, ledger, manifest, report)
+    if refused is not None:
+        raise refused
     if report.killed:
         with ledger.change():
             manifest.state = "recovered"
@@ -145,13 +155,14 @@ def _complete(folder: Path, manifest: Manifest) -> Report:
     return report
 
 
-def _not_ours(ledger: Ledger, journal: Path, starts: dict[bytes, str]) -> str:
+def _not_ours(ledger: Ledger, journal: Path, starts: dict[tuple[str, bytes], str]) -> str:
     """Return what keeps a journal from being sealed where it is, "" when nothing does.
 
     Args:
         ledger: of the recording.
         journal: the file.
-        starts: what tells the first rows of the journals before it, and their names; it is added.
+        starts: names of the journals before it, by table and what tells their first rows from
+            others; it is added.
     """
     try:
         reader = JournalReader(journal)
@@ -162,7 +173,9 @@ def _not_ours(ledger: Ledger, journal: Path, starts: dict[bytes, str]) -> str:
         return "is of another recording"
     if reader.table.name != journal.parent.name:
         return f"is a journal of the table {reader.table.name}"
-    first = starts.setdefault(reader.start, journal.name) if reader.start else journal.name
+    if not reader.start:
+        return ""
+    first = starts.setdefault((reader.table.name, reader.start), journal.name)
     return "" if first == journal.name else f"is a copy of {first}"
 
 

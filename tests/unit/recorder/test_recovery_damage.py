@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -17,8 +18,8 @@ from droptape.format.journal import JournalWriter
 from droptape.format.manifest import Manifest
 from droptape.format.tables import COUNTERS
 from droptape.recorder.lock import FolderLock, LockedError
-from droptape.recorder.recovery import recover
-from droptape.recorder.seal import seal_journal
+from droptape.recorder.recovery import RecoveryError, recover
+from droptape.recorder.seal import Sealed, seal_journal
 from droptape.recorder.segment import describe
 
 from .helpers import OFFSET, acks, make_store, numbered
@@ -174,3 +175,28 @@ def test_damage_is_not_taken_for_what_a_disk_budget_replaced(tmp_path: Path) -> 
     path.write_bytes(path.read_bytes().replace(b"doc", b"cod"))
     recover(folder)
     assert Manifest.read(folder).segments == [listed]
+
+
+def test_a_journal_that_cannot_be_read_keeps_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "rec"
+    second = crashed(folder)
+    second = second.rename(second.with_name(second.name.replace("000001", "000002")))
+    first = second.with_name(second.name.replace("000002", "000001"))
+    writer = JournalWriter(first, drops_table())
+    writer.append(numbered(9000, 10), OFFSET)
+    writer.close()
+
+    def refuse(journal: Path) -> Sealed:
+        if journal == first:
+            raise OSError(errno.EIO, "Input/output error")
+        return seal_journal(journal)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("droptape.recorder.recovery.seal_journal", refuse)
+        with pytest.raises(RecoveryError, match=f"{first} cannot be recovered: Input/output error"):
+            recover(folder)
+    assert (first.exists(), second.exists()) == (True, False)
+    recover(folder)
+    check_whole(folder)
