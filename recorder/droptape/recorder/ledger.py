@@ -11,14 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from droptape.format.layout import MANIFEST
-from droptape.format.manifest import (
-    Manifest,
-    Removed,
-    Segment,
-    pieces,
-    sync_folder,
-    write_atomic,
-)
+from droptape.format.manifest import Manifest, Removed, Segment, pieces, sync_folder, write_atomic
 from droptape.format.removal import corrected
 
 from .listed import Listed

@@ -30,8 +30,6 @@ class Ownership:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             if self.gid is not None or self.uid is not None:
-                if os.fstat(descriptor).st_uid == os.geteuid():
-                    self._hand_over_files(descriptor)
                 self._chown(descriptor)
             if self.gid is not None:
                 # New files and folders take the group of a folder with this bit.
@@ -39,18 +37,12 @@ class Ownership:
         finally:
             os.close(descriptor)
 
-    def _hand_over_files(self, folder: int) -> None:
-        for name in (LOCK, MANIFEST):
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open(name, flags, dir_fd=folder)
-            try:
-                self._chown(descriptor)
-            finally:
-                os.close(descriptor)
-
     def _chown(self, descriptor: int) -> None:
         uid, gid = (-1 if number is None else number for number in (self.uid, self.gid))
+        ours = os.fstat(descriptor).st_uid == os.geteuid()
         try:
+            for name in (LOCK, MANIFEST) if ours else ():
+                os.chown(name, uid, gid, dir_fd=descriptor, follow_symlinks=False)
             os.fchown(descriptor, uid, gid)
         except PermissionError as exc:
             raise PermissionError(
