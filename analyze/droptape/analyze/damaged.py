@@ -33,16 +33,14 @@ def may_be_damage(exc: Exception) -> bool:
     return isinstance(exc, duckdb.Error) and not isinstance(exc, _NOT_THE_FILES)
 
 
-def changed(sources: Sequence[Source]) -> list[Source]:
-    """Return the recordings of which sealed files are gone since they were opened.
+def gone(sources: Sequence[Source]) -> Iterator[tuple[Source, Path]]:
+    """Yield the sealed files that are gone since their recordings were opened.
 
     A recorder that keeps a disk budget removes its oldest files also while they are asked.
     """
-    return [
-        source
-        for source in sources
-        if not all(path.exists() for stored in source.tables.values() for path in stored.sealed)
-    ]
+    for source in sources:
+        for stored in source.tables.values():
+            yield from ((source, path) for path in stored.sealed if not path.exists())
 
 
 def found(sources: Sequence[Source]) -> list[Problem]:

@@ -160,8 +160,9 @@ class Database:
 
     def explain(self, exc: Exception) -> QueryError:
         """Make one readable line from an error that fetching a relation raised."""
-        for source in damaged.changed(self._origin.sources):
-            return QueryError(f"{source.path} changed while it was read: ask again")
+        for source, path in damaged.gone(self._origin.sources):
+            if str(path) in str(exc):
+                return QueryError(f"{source.path} changed while it was read: ask again")
         if damaged.may_be_damage(exc):
             for problem in damaged.found(self._origin.sources):
                 return QueryError(

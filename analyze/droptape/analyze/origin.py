@@ -144,10 +144,11 @@ class Folders:
 
     def reread(self) -> bool:
         """See `Origin.reread`; `sources` and `problems` stay the same lists."""
-        lost = damaged.changed(self.sources)
-        for old in lost:
-            again = load(old.path, old.name, allowance=Allowance())
-            self.sources[self.sources.index(old)] = replace(again, bundle=old.bundle)
+        lost = {source.name for source, _ in damaged.gone(self.sources)}
+        for index, old in enumerate(self.sources):
+            if old.name in lost:
+                again = load(old.path, old.name, allowance=Allowance())
+                self.sources[index] = replace(again, bundle=old.bundle)
         self.problems[:] = self._found()
         return bool(lost)
 

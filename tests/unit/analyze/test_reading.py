@@ -207,3 +207,5 @@ def test_what_is_removed_while_it_is_opened_is_not_asked(tmp_path: Path) -> None
         remove_the_first(maker.path)
         with pytest.raises(QueryError, match="changed while it was read: ask again"):
             rec.sql("SELECT saddr FROM drops")
+        with pytest.raises(QueryError, match="there is no table dropz"):
+            rec.sql("SELECT saddr FROM dropz")
