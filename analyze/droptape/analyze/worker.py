@@ -20,6 +20,7 @@ import pyarrow as pa
 from droptape.format.errors import DroptapeError
 
 from . import sandbox
+from .damaged import gone
 from .dataset.store import is_remote
 from .find import find
 from .opening import open_recording
@@ -88,18 +89,33 @@ def main() -> int:
         _limit_files(int(setup["file_limit"]))
         readable = sandbox.network_files() if remote else map(Path, paths)
         confined = sandbox.restrict(readable, Path(setup["temp"]), network=remote)
-        rec = open_recording(
-            *paths, memory_limit=setup.get("memory_limit"), temp_folder=setup["temp"],
-            start=setup.get("start"), end=setup.get("end"), hosts=setup.get("hosts", ()),
-        )  # fmt: skip
+        rec = _open(paths, setup)
     except (DroptapeError, OSError) as exc:
         _say(out, error=str(exc))
         return 2
     _say(out, problems=[str(p) for p in rec.problems], tables=_columns(rec), confined=confined)
-    with rec:
+    try:
         for line in sys.stdin:
+            try:
+                # Views name files, and a recorder that keeps a disk budget removes its oldest.
+                if any(gone(rec.sources)):
+                    again = _open(paths, setup)
+                    rec.close()
+                    rec = again
+            except DroptapeError as exc:
+                _say(out, error=str(exc))
+                continue
             _answer(rec, json.loads(line)["query"], out)
+    finally:
+        rec.close()
     return 0
+
+
+def _open(paths: list[str], setup: dict[str, Any]) -> Recording:
+    return open_recording(
+        *paths, memory_limit=setup.get("memory_limit"), temp_folder=setup["temp"],
+        start=setup.get("start"), end=setup.get("end"), hosts=setup.get("hosts", ()),
+    )  # fmt: skip
 
 
 def _columns(rec: Recording) -> dict[str, Any]:

@@ -11,7 +11,9 @@ import pytest
 from droptape.analyze import QueryTimeoutError, RecordingError, sandbox
 from droptape.analyze.client import Client
 from droptape.analyze.errors import QueryError
-from unit.analyze.incident import make_incident
+from unit.analyze.incident import DROPS, make_incident
+from unit.analyze.make import Maker
+from unit.analyze.test_reading import remove_the_first
 
 needs_landlock = pytest.mark.skipif(sandbox.abi() == 0, reason="this kernel has no Landlock")
 
@@ -172,3 +174,16 @@ def test_the_worker_does_not_outlive_its_parent(incident: Path) -> None:
             return
         time.sleep(0.05)
     pytest.fail("the worker still runs")
+
+
+def test_what_was_removed_between_two_queries_is_not_asked(tmp_path: Path) -> None:
+    """A session may last for hours, and a rolling recording goes on."""
+    maker = Maker(tmp_path / "rec")
+    maker.seal("drops", DROPS[:2])
+    maker.seal("drops", DROPS[2:])
+    with Client([str(maker.finish())]) as client:
+        for rows in (4, 2):  # with an address
+            with client.ask("SELECT count(saddr) AS n FROM drops") as reader:
+                assert reader.read_all().to_pylist() == [{"n": rows}]
+            if rows == 4:
+                remove_the_first(maker.path)
