@@ -19,7 +19,7 @@ from .host import host
 from .jobs import record_and_retire
 from .ledger import Ledger
 from .lock import FolderLock, LockedError
-from .reserve import NAME
+from .reserve import PATTERN
 from .seal import DAMAGED, Sealed, count_rows, seal_journal, target_of
 from .segment import describe
 
@@ -271,6 +271,6 @@ def _journals(folder: Path) -> Iterator[Path]:
 
 def _remove_stale(folder: Path) -> None:
     """Remove files that were being written: what they would have become is still elsewhere."""
-    for pattern in (NAME, ".recording.json.*", "*/.[0-9]*.parquet"):
+    for pattern in (PATTERN, ".recording.json.*", "*/.[0-9]*.parquet"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)

@@ -12,45 +12,53 @@ from pathlib import Path
 
 from droptape.format.journal import write_all
 
-NAME = ".reserve"
-_BYTES = 512 << 10
-_LAST = 256 << 10
-"""Of these, what is for the manifest: a recording of weeks has one of so many bytes."""
+PATTERN = ".reserve*"
+_FILES = {".reserve": 256 << 10, ".reserve-manifest": 256 << 10}
+"""Bytes for the last rows, and for the manifest: a recording of weeks has one of so many."""
 
 
 class Reserve:
-    """A file of no use that takes up room, and one of the disk's inodes.
+    """Two files of no use that take up room, and two of the disk's inodes.
+
+    Room is given up by removing one: Btrfs cuts no file off where a quota is used up.
 
     Attributes:
-        bytes: its size; 0 where there is none.
+        bytes: their size; 0 where there are none.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Make it; where that cannot be, the recording goes without."""
-        self._path = folder / NAME
+        """Make them; where that cannot be, the recording goes without."""
+        self._paths = [folder / name for name in _FILES]
         self.bytes = 0
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            fd = os.open(self._path, flags, 0o640)
-        except OSError:
-            return
-        try:
-            try:
-                # Not posix_fallocate(3): where files are copied on write it may keep nothing, and
-                # where they are compressed zeros take no room.
-                write_all(fd, os.urandom(_BYTES))
-            finally:
-                os.close(fd)
-            self.bytes = _BYTES
+            for path, size in zip(self._paths, _FILES.values(), strict=True):
+                _allocate(path, size)
+                self.bytes += size
         except OSError:
             self.release()
 
     def shrink(self) -> None:
         """Give up all but the room for the manifest."""
-        with contextlib.suppress(OSError):
-            os.truncate(self._path, _LAST)
+        self._remove(self._paths[:-1])
 
     def release(self) -> None:
         """Give it up."""
-        with contextlib.suppress(OSError):
-            self._path.unlink()
+        self._remove(self._paths)
+        self.bytes = 0
+
+    @staticmethod
+    def _remove(paths: list[Path]) -> None:
+        for path in paths:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _allocate(path: Path, size: int) -> None:
+    """Make a file that takes `size` bytes of the disk; OSError when it cannot be."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    try:
+        # Not posix_fallocate(3): where files are copied on write it may keep nothing, and where
+        # they are compressed zeros take no room.
+        write_all(fd, os.urandom(size))
+    finally:
+        os.close(fd)
