@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -49,14 +50,26 @@ class SealJob:
     sequence (droptape.format.layout). The journal goes when the manifest on disk has the segment.
     """
 
-    def __init__(self, ledger: Ledger, journal: Path) -> None:
+    def __init__(self, ledger: Ledger, journal: Path, whole_bytes: int | None = None) -> None:
+        """Prepare.
+
+        Args:
+            ledger: the manifest.
+            journal: what to seal.
+            whole_bytes: what follows these is a part of a frame that is in another journal; None
+                for a journal that has no such part.
+        """
         self.name = f"{journal.parent.name}/{journal.name}"
         self._ledger = ledger
         self._journal = journal
+        self._whole_bytes = whole_bytes
         self._sealed: Sealed | None = None
 
     def run(self) -> None:
         """Seal, record, remove the journal."""
+        if self._whole_bytes is not None:
+            os.truncate(self._journal, self._whole_bytes)
+            self._whole_bytes = None
         if self._sealed is None:
             try:
                 self._sealed = seal_journal(self._journal)

@@ -380,7 +380,8 @@ class Store:
             self._refusal = f"{self.path}: {exc.strerror or exc}"
             self._retry_at = time.monotonic() + _RETRY_SECONDS
         self._trim()  # first: what is sealed is on disk twice for a while
-        self._unsent.append(SealJob(self._ledger, item.writer.path))
+        whole_bytes = item.writer.bytes if item.writer.torn else None
+        self._unsent.append(SealJob(self._ledger, item.writer.path, whole_bytes))
 
     def _trim(self) -> None:
         if self._budget is None or any(job.name == budget.TrimJob.name for job in self._unsent):

@@ -60,3 +60,23 @@ def test_the_account_is_written_where_no_file_can_be_cut_off(
     assert acks(folder) == list(range(500))
     assert Manifest.read(folder).state == "complete"
     assert not list(folder.rglob(".*"))
+
+
+def test_a_frame_that_was_cut_short_and_written_again_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "rec"
+    store = make_store(folder)
+    quota = Quota(monkeypatch, folder)
+    store.append("drops", numbered(0, 500), OFFSET)
+    quota.used_up = True
+    store.append("drops", numbered(500, 500), OFFSET)
+    (journal,) = folder.glob("drops/*.journal")
+    assert journal.stat().st_size > store.bytes  # part of a frame
+    quota.used_up = False
+    store.append("drops", numbered(1000, 500), OFFSET)
+    store.close("test")
+    assert store.trouble == ""
+    assert acks(folder) == list(range(1500))
+    assert Manifest.read(folder).notes == []
+    assert not list(folder.rglob("*.damaged"))
