@@ -90,6 +90,7 @@ class TrimJob:
     """Remove the oldest segments until the recording keeps its budget."""
 
     name = "disk budget"
+    held_bytes = 0
 
     def __init__(self, ledger: Ledger, budget: int) -> None:
         """Prepare.

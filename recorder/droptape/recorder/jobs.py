@@ -21,9 +21,14 @@ class Job(Protocol):
     """Work for the disk.
 
     `run` raises OSError when the disk does not let it; running it again goes on where it stopped.
+
+    Attributes:
+        name: the same for jobs of which one that waits will do.
+        held_bytes: memory that it takes while it waits.
     """
 
     name: str
+    held_bytes: int
 
     def run(self) -> None:
         """Do it, or go on with it."""
@@ -33,6 +38,7 @@ class SaveJob:
     """Write the manifest."""
 
     name = "recording.json"
+    held_bytes = 0
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -49,6 +55,8 @@ class SealJob:
     only when it is whole and on disk, and from then on readers ignore the journal of the same
     sequence (droptape.format.layout). The journal goes when the manifest on disk has the segment.
     """
+
+    held_bytes = 0
 
     def __init__(self, ledger: Ledger, journal: Path, whole_bytes: int | None = None) -> None:
         """Prepare.
@@ -111,6 +119,7 @@ class DictionaryJob:
         self._table = table
         self._target = target
         self._rows = rows
+        self.held_bytes = rows.nbytes
         self._segment: Segment | None = None
 
     def run(self) -> None:

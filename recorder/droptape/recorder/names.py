@@ -100,6 +100,7 @@ class NamesJob:
     """Put the oldest files of each table of names together, without what nothing needs."""
 
     name = "names"
+    held_bytes = 0
 
     def __init__(self, ledger: Ledger, left: dict[str, int]) -> None:
         """Prepare.

@@ -14,6 +14,11 @@ from .jobs import Job
 from .ledger import Ledger
 
 _RETRY_SECONDS = 5.0
+_MOST_HELD = 16 << 20
+"""Bytes that refused jobs may hold: a disk can stay full for weeks, and names come all the time."""
+_LEFT_OUT = "names of processes, control groups and namespaces are missing: the disk was full"
+_TOLD = 3
+"""Failures that are told at the end; of more only the number."""
 
 
 class Worker:
@@ -67,7 +72,7 @@ class Worker:
         """Finish all that waits and `last`, try once more what was refused, and end the thread.
 
         Returns:
-            What is still not done, one sentence each.
+            What is still not done: the first failures, one sentence each, and how many more.
         """
         for job in last:
             self._put(job)
@@ -76,10 +81,12 @@ class Worker:
         refused, self._refused = self._refused, []
         for job, _ in refused:
             self._run(job)
-        return [
+        failures = [
             *self._given_up,
             *(f"{job.name} was not written: {self._trouble[job.name]}" for job, _ in self._refused),
         ]
+        more = len(failures) - _TOLD
+        return [*failures[:_TOLD], f"nor were {more} more"] if more > 1 else failures
 
     def _put(self, job: Job | None) -> None:
         while self._thread.is_alive():
@@ -102,9 +109,8 @@ class Worker:
             job.run()
         except OSError as exc:
             with self._lock:
-                if all(other.name != job.name for other, _ in self._refused):
-                    self._refused.append((job, time.monotonic()))
-                self._trouble[job.name] = exc.strerror or str(exc)
+                if self._keep(job):
+                    self._trouble[job.name] = exc.strerror or str(exc)
         except Exception as exc:  # noqa: BLE001 - a bug must not end the thread: others still work
             self._ledger.note(f"{job.name} was not sealed: {exc!r}")
             with self._lock:
@@ -113,3 +119,13 @@ class Worker:
         else:
             with self._lock:
                 self._trouble.pop(job.name, None)
+
+    def _keep(self, job: Job) -> bool:
+        """Keep a refused job for later, unless the like of it waits; False if too much does."""
+        waiting = [other for other, _ in self._refused]
+        if job.held_bytes and sum(other.held_bytes for other in waiting) > _MOST_HELD:
+            self._ledger.note(_LEFT_OUT)
+            return False
+        if all(other.name != job.name for other in waiting):
+            self._refused.append((job, time.monotonic()))
+        return True

@@ -11,6 +11,7 @@ import pytest
 from droptape.format.manifest import Manifest
 from droptape.recorder import store as store_module
 from droptape.recorder import worker
+from droptape.recorder.store import Store
 
 from .helpers import OFFSET, acks, make_store, numbered, read_all
 
@@ -80,3 +81,37 @@ def test_a_frame_that_was_cut_short_and_written_again_is_no_damage(
     assert acks(folder) == list(range(1500))
     assert Manifest.read(folder).notes == []
     assert not list(folder.rglob("*.damaged"))
+
+
+def refused_names(folder: Path, monkeypatch: pytest.MonkeyPatch, files: int) -> Store:
+    """Return a store that was given `files` files of names, which the disk does not take."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("droptape.recorder.segment.write_all", refuse)
+    store = make_store(folder)
+    for number in range(files):
+        row = {"ts": OFFSET, "netns": number, "name": "a", "value": "x" * 1000}
+        store.write_dictionary("sysctls", [row])
+        store.tick()
+    return store
+
+
+def test_names_that_a_full_disk_does_not_take_are_held_within_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_MOST_HELD", 10_000)
+    store = refused_names(tmp_path / "rec", monkeypatch, 100)
+    store.close("test")
+    assert any("names" in note for note in Manifest.read(tmp_path / "rec").notes)
+    held = [job.held_bytes for job, _ in store._worker._refused]
+    assert 10_000 < sum(held) < 13_000
+
+
+def test_many_failures_are_told_in_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = refused_names(tmp_path / "rec", monkeypatch, 50)
+    store.close("test")
+    assert store.trouble.count("was not written: No space left") == 3
+    assert "nor were 47 more" in store.trouble
+    assert len(Manifest.read(tmp_path / "rec").notes) == 4
