@@ -32,6 +32,9 @@ _BLOOM_FPP = 0.05
 _PLAIN = frozenset({"seq", "ack", "address", "name"})
 
 
+# pyarrow gets open files everywhere below: it takes a name such as load-12:30/drops for a URI.
+
+
 class SegmentFile:
     """A Parquet file in the making.
 
@@ -85,8 +88,9 @@ class SegmentFile:
         self._file.sync()
         size = self._file.close()
         # The last guard against a file that only looks written.
-        if pq.read_metadata(self._aside).num_rows != self.rows:
-            raise OSError(f"{self._aside} was not written whole")
+        with open_regular(self._aside) as file:
+            if pq.read_metadata(file).num_rows != self.rows:
+                raise OSError(f"{self._aside} was not written whole")
         self._aside.replace(self.target)
         sync_folder(self.target.parent)
         return Segment(
@@ -152,8 +156,8 @@ def read_rows(path: Path, table: Table) -> pa.Table:
         FormatError: it is damaged or gone.
         OSError: it cannot be read now.
     """
-    with _damage_told(path):
-        rows = pq.read_table(path, partitioning=None, page_checksum_verification=True)
+    with _damage_told(path), open_regular(path) as file:
+        rows = pq.read_table(file, page_checksum_verification=True)
         return rows.cast(_plain(table.arrow_schema))
 
 

@@ -17,6 +17,7 @@ from droptape.format.manifest import Manifest, sha256
 from droptape.format.schema import Table
 from droptape.format.tables import REASONS
 from droptape.recorder.place import StoreError
+from droptape.recorder.segment import describe, read_rows
 
 from .helpers import OFFSET, acks, make_store, numbered, read_all, settle
 
@@ -142,6 +143,17 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not UTF-8"):
         make_store(tmp_path / "n\udcff1")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_a_time_as_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("load-12:30")
+    store = make_store(folder)
+    store.append("drops", numbered(0, 100), OFFSET)
+    store.close("test")
+    assert (store.trouble, Manifest.read(folder).notes) == ("", [])
+    (path,) = folder.glob("drops/*.parquet")
+    assert describe(path).rows == read_rows(path, store._tables["drops"]).num_rows == 100
 
 
 def test_a_folder_that_cannot_be_filled_is_removed(
