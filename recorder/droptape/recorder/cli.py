@@ -35,6 +35,7 @@ from .options import (
     parse_rate,
     parse_size,
 )
+from .ownership import parse_group
 from .stopping import StoppedError
 from .version import version
 
@@ -158,6 +159,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--group",
+        type=parse_group,
         metavar="GROUP",
         help="let this group read the recording; under sudo it belongs to who called it",
     )

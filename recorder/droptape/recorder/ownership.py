@@ -63,13 +63,24 @@ def choose(group: str | None) -> Ownership:
     if os.geteuid() == 0 and "SUDO_UID" in os.environ:
         uid, gid = _number("SUDO_UID"), _number("SUDO_GID")
     if group is not None:
-        try:
-            gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
-            if gid >= _NO_NUMBER:
-                raise KeyError(group)
-        except (KeyError, ValueError) as exc:
-            raise UsageError(f"there is no group {group!r} on this host") from exc
+        gid = _group_number(group)
     return Ownership(uid, gid)
+
+
+def parse_group(text: str) -> str:
+    """Return `text` if it is a group of this host, by name or number; UsageError otherwise."""
+    _group_number(text)
+    return text
+
+
+def _group_number(group: str) -> int:
+    try:
+        gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+        if gid >= _NO_NUMBER:
+            raise KeyError(group)
+    except (KeyError, ValueError) as exc:
+        raise UsageError(f"there is no group {group!r} on this host") from exc
+    return gid
 
 
 def _number(name: str) -> int | None:

@@ -51,6 +51,9 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
         ("max-rate = -1", r"record\.conf, line 1: '-1' is not a number of rows"),
         ("events = a", r"record\.conf, line 1: unknown event kind 'a'"),
         ("ready-fd = a", r"record\.conf, line 1: argument --ready-fd: invalid int value: 'a'"),
+        ("\ngroup = no-such-group", r"record\.conf, line 2: there is no group 'no-such-group'"),
+        ("btf = /dev/null", r"record\.conf, line 1: /dev/null is no regular file"),
+        ("btf = /nowhere", r"record\.conf, line 1: /nowhere cannot be read: No such file"),
         ("\noutput = a\0b", r"line 2: .* is no option: it has a NUL"),
     ],
 )
