@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from droptape.bpf.kernel import cgroup2_mount as find_mount
 
 from .container_names import ContainerNames
+from .patience import BusyError
 from .readable import readable
 
 _ID = r"(?P<id>[0-9a-f]{64})"
@@ -33,6 +34,7 @@ _RUNTIMES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 _BARE_ID = re.compile(r"[0-9a-f]{64}")
 _POD = re.compile(r"(?:kubepods[a-z-]*-)?pod(?P<uid>[0-9a-f]{8}[-_0-9a-f]{24,32})(?:\.slice)?")
 _UNIT = re.compile(r".+\.(?:service|scope)")
+_MOST_WAITING = 4096
 
 
 class Identity(NamedTuple):
@@ -115,25 +117,53 @@ def _bytes(escaped: str) -> str:
     return bytes.fromhex(escaped.replace(r"\x", "")).decode("utf-8", "backslashreplace")
 
 
-def cgroup_row(cgroup_id: int, path: str, source: str, names: ContainerNames) -> dict[str, object]:
-    """Return a row of the cgroups table.
+class CgroupRows:
+    """Makes rows of the cgroups table, each when what its runtime calls it is known.
 
-    Args:
-        cgroup_id: as in the events.
-        path: below its hierarchy's mount.
-        source: what told the path: ``socket`` or ``process``.
-        names: what the runtimes' own files tell.
+    A group has one row: a second one would count its events twice where tables are joined.
     """
-    identity = identify(path)
-    return {
-        "id": cgroup_id,
-        "path": path,
-        "container": identity.container,
-        "runtime": identity.runtime,
-        "name": names.name(identity.full_id, identity.runtime),
-        "pod": identity.pod,
-        "source": source,
-    }
+
+    def __init__(self, source: str, names: ContainerNames) -> None:
+        """Prepare.
+
+        Args:
+            source: what tells the paths: ``socket`` or ``process``.
+            names: what the runtimes' own files tell.
+        """
+        self._source = source
+        self._names = names
+        self._waiting: dict[int, str] = {}
+
+    def rows(self, paths: Mapping[int, str], *, last: bool = False) -> list[dict[str, object]]:
+        """Return the rows of `paths` and of earlier ones that had to wait.
+
+        Args:
+            paths: by the id of the group in the events, each below its hierarchy's mount.
+            last: nothing waits any longer.
+        """
+        asked, self._waiting = self._waiting | dict(paths), {}
+        rows: list[dict[str, object]] = []
+        for cgroup_id, path in asked.items():
+            identity = identify(path)
+            try:
+                name = self._names.name(identity.full_id, identity.runtime)
+            except BusyError:
+                if not last and len(self._waiting) < _MOST_WAITING:
+                    self._waiting[cgroup_id] = path
+                    continue
+                name = None
+            rows.append(
+                {
+                    "id": cgroup_id,
+                    "path": path,
+                    "container": identity.container,
+                    "runtime": identity.runtime,
+                    "name": name,
+                    "pod": identity.pod,
+                    "source": self._source,
+                }
+            )
+        return rows
 
 
 class Cgroups:
@@ -145,7 +175,7 @@ class Cgroups:
     def __init__(self, mount: Path | None = None, names: ContainerNames | None = None) -> None:
         """Use the cgroup2 file system at `mount`, or find it."""
         self._mount = mount if mount is not None else find_mount()
-        self._names = names if names is not None else ContainerNames()
+        self._rows = CgroupRows("socket", names if names is not None else ContainerNames())
         self._paths: dict[int, str] = {}
 
     def path(self, cgroup_id: int) -> str | None:
@@ -154,17 +184,12 @@ class Cgroups:
             self._paths = dict(_walk(self._mount))
         return self._paths.get(cgroup_id)
 
-    def rows(self, ids: Iterable[int]) -> list[dict[str, object]]:
-        """Return rows of the cgroups table for those of `ids` that exist."""
+    def rows(self, ids: Iterable[int], *, last: bool = False) -> list[dict[str, object]]:
+        """Return rows of the cgroups table for those of `ids` that exist (see `CgroupRows`)."""
         wanted = list(ids)
-        rows: list[dict[str, object]] = []
         if any(i not in self._paths for i in wanted) and self._mount is not None:
             self._paths = dict(_walk(self._mount))  # without those that are gone
-        for cgroup_id in wanted:
-            path = self._paths.get(cgroup_id)
-            if path is not None:
-                rows.append(cgroup_row(cgroup_id, path, "socket", self._names))
-        return rows
+        return self._rows.rows({i: self._paths[i] for i in wanted if i in self._paths}, last=last)
 
 
 def _walk(mount: Path) -> Iterator[tuple[int, str]]:

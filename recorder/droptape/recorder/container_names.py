@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .careful import read_of_users, read_system_file
+from .patience import Patience
 
 _DOCKER = ("var/lib/docker/containers/{id}/config.v2.json",)
 # containerd's own state has the OCI configuration of each container, Kubernetes' and nerdctl's.
@@ -48,6 +49,7 @@ _MOST_FILES = 100
 _MOST_BYTES = 16 << 20
 """Of all users' lists together, so that nobody's lists take long to read."""
 _LONGEST = 1000
+_ASKED = frozenset({"docker", "podman", "containerd", "crio"})
 
 
 class ContainerNames:
@@ -59,6 +61,8 @@ class ContainerNames:
     def __init__(self, root: Path = Path("/")) -> None:
         """Look below `root`."""
         self._root = root
+        # Each its own: users' homes, of podman only, are what hangs most easily.
+        self._patience = {runtime: Patience() for runtime in _ASKED}
         self._podman: dict[str, str] = {}
         self._podman_read = 0.0
 
@@ -67,27 +71,31 @@ class ContainerNames:
 
         In Kubernetes that is ``namespace/pod/container``, and ``namespace/pod`` for the container
         that holds a pod together.
+
+        Raises:
+            BusyError: the files do not answer now; ask again later.
         """
-        found = self._find(full_id, runtime)
+        if runtime in ("lxc", "systemd-nspawn"):
+            return full_id
+        if runtime is None or runtime not in _ASKED:
+            return None
+        found = self._patience[runtime].ask(lambda: self._find(full_id, runtime))
         if found is None or len(found) > _LONGEST:
             return None
         # JSON may hold half of a surrogate pair, which no UTF-8 can.
         return found.encode("utf-8", "backslashreplace").decode()
 
-    def _find(self, full_id: str, runtime: str | None) -> str | None:
-        if runtime in ("lxc", "systemd-nspawn"):
-            return full_id
+    def _find(self, full_id: str, runtime: str) -> str | None:
         if runtime == "docker":
             found = next(self._read(_DOCKER, full_id), {})
             name = found.get("Name")
             return name.lstrip("/") or None if isinstance(name, str) else None
         if runtime == "podman":
             return self._podman_name(full_id)
-        if runtime in ("containerd", "crio"):
-            patterns = _CONTAINERD if runtime == "containerd" else _CRIO
-            for found in self._read(patterns, full_id):
-                if name := _annotated(found.get("annotations")):
-                    return name
+        patterns = _CONTAINERD if runtime == "containerd" else _CRIO
+        for found in self._read(patterns, full_id):
+            if name := _annotated(found.get("annotations")):
+                return name
         return None
 
     def _read(self, patterns: tuple[str, ...], full_id: str) -> Iterator[dict[str, Any]]:

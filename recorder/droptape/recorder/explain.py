@@ -24,6 +24,7 @@ from droptape.format.tables import (
 )
 
 from .cgroups import Cgroups
+from .container_names import ContainerNames
 from .kallsyms import Symbols, loaded_modules
 from .lives import NamespaceLives, ProcessLives
 from .netns import NetnsNames
@@ -67,9 +68,10 @@ class Explainer:
     def __init__(self, store: Store, groups: ProcessGroups | None = None) -> None:
         self._store = store
         self._groups = groups or ProcessGroups()
-        self._cgroups = Cgroups()
+        names = ContainerNames()
+        self._cgroups = Cgroups(names=names)
         self._own_pids = is_initial()
-        self._netns = NetnsNames(tell_pids=self._own_pids)
+        self._netns = NetnsNames(containers=names, tell_pids=self._own_pids)
         self._seen = {name: Seen(keep_s) for name, keep_s in _KEEP_S.items()}
         self._processes = ProcessLives()
         self._spaces = NamespaceLives()
@@ -112,15 +114,19 @@ class Explainer:
                 self._lives[inum] = life
                 self._seen["netns"].forget(inum)
 
-    def look_up(self) -> None:
-        """Find out about the new numbers, while they still mean something."""
+    def look_up(self, *, last: bool = False) -> None:
+        """Find out about the new numbers, while they still mean something.
+
+        Args:
+            last: give up what takes long to find out.
+        """
         for pid in self._take("owner_pid"):
             row = process_row(pid) if self._own_pids else None
             if row is not None:
                 self._rows[PROCESSES.name] += self._processes.news(row)
         cgroups = self._take("cgroup_id")
-        if cgroups:
-            self._rows[CGROUPS.name] += self._cgroups.rows(cgroups) + self._groups.rows(cgroups)
+        for groups in self._cgroups, self._groups:
+            self._rows[CGROUPS.name] += groups.rows(cgroups, last=last)
         modules = loaded_modules()
         if modules != self._modules and self._modules_patience.over():
             # A module that came after the start has code that no symbol of the start covers.

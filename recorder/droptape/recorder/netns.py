@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .cgroups import identify
 from .container_names import ContainerNames
+from .patience import BusyError
 from .pid_namespace import INITIAL
 from .process_groups import best_path, paths_of
 from .readable import readable
@@ -84,7 +85,11 @@ class NetnsNames:
         if path is None:
             return None
         identity = identify(path)
-        return self._containers.name(identity.full_id, identity.runtime) or identity.container
+        try:
+            name = self._containers.name(identity.full_id, identity.runtime)
+        except BusyError:
+            name = None
+        return name or identity.container
 
     def _names(self) -> dict[int, tuple[str, int | None]]:
         """Return names that namespaces are bound to, and since when unless that is long ago."""

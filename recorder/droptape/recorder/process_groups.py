@@ -18,7 +18,7 @@ import numpy as np
 from droptape.bpf.kernel import cgroup2_mount
 from droptape.format.decode import Records
 
-from .cgroups import cgroup_row, identify
+from .cgroups import CgroupRows, identify
 from .container_names import ContainerNames
 from .pid_namespace import is_initial
 
@@ -80,7 +80,7 @@ class ProcessGroups:
     ) -> None:
         """Read from `proc`; `needed` says whether this host has version 1 (None: find out)."""
         self._proc = proc
-        self._names = names if names is not None else ContainerNames()
+        self._rows = CgroupRows("process", names if names is not None else ContainerNames())
         self._needed = is_initial() and has_version_1() if needed is None else needed
         self._by_pid: dict[int, tuple[float, int]] = {}
         self._paths: dict[int, str] = {}
@@ -122,11 +122,10 @@ class ProcessGroups:
         self._by_pid[pid] = now, group
         return group
 
-    def rows(self, ids: Iterable[int]) -> list[dict[str, object]]:
-        """Return rows of the cgroups table for those of `ids` that were made up here."""
+    def rows(self, ids: Iterable[int], *, last: bool = False) -> list[dict[str, object]]:
+        """Return rows of the cgroups table for those of `ids` that were made up here.
+
+        See `CgroupRows`.
+        """
         signed = (i - 2**64 if i >= 2**63 else i for i in ids)
-        return [
-            cgroup_row(i, self._paths[i], "process", self._names)
-            for i in signed
-            if i in self._paths
-        ]
+        return self._rows.rows({i: self._paths[i] for i in signed if i in self._paths}, last=last)

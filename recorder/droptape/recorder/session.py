@@ -299,7 +299,7 @@ class _Session:
         self._drain()
         self._take_counts(end=True)
         self._deliver()
-        self._explainer.look_up()
+        self._explainer.look_up(last=True)
         self._explainer.write(now=True)
         self._add_clock()
         if self._live:
