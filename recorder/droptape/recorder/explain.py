@@ -120,6 +120,11 @@ class Explainer:
         Args:
             last: give up what takes long to find out.
         """
+        for table, number in self._store.forgotten():
+            if table == PROCESSES.name:
+                self._processes.forget(number)
+            else:
+                self._seen["cgroup_id"].forget(number)
         for pid in self._take("owner_pid"):
             row = process_row(pid) if self._own_pids else None
             if row is not None:

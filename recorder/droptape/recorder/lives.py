@@ -27,6 +27,10 @@ class ProcessLives:
         self._last[row["pid"]] = row
         return [row]
 
+    def forget(self, pid: int) -> None:
+        """Let whatever process has this id be news."""
+        self._last.pop(pid, None)
+
 
 def _same_process(one: Row, other: Row) -> bool:
     return all(one.get(n) == other.get(n) for n in ("comm", "exe", "uid")) and (

@@ -2,6 +2,7 @@
 
 They explain the rest and stay as long as it does. What was true only before all that stays goes:
 small files of a table are put together into its first one, without the rows that others replaced.
+When much is left, what no row that stays names goes too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from droptape.format.types import MONO
 
 from .jobs import Job
 from .ledger import Ledger
+from .needed import KEYS, needed
 from .segment import SegmentFile, read_rows
 
 _FOR_NAMES = 0.25
@@ -34,6 +36,8 @@ _FILES = 64
 _MOST_BYTES = 8 << 20
 """Files of so much are read at once; it takes ten times as much memory."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 10.0, 600.0
+_SHARE = 0.001
+"""Of a core: to find what is named takes reading all that stays."""
 _SLACK_NS = 10_000_000_000
 """What is so old has been taken from the kernel, and has its place in a journal."""
 NO_MORE_NAMES = (
@@ -63,6 +67,7 @@ class Names:
         self._most = budget * _FOR_NAMES
         self._left: dict[str, int] = {}
         self._wait, self._since, self._bytes = _FIRST_WAIT_S, float("-inf"), 0.0
+        self.search = Search()
 
     def full(self, jobs: deque[Job], *, settled: bool) -> bool:
         """Say whether more would leave too little room for what they explain; note it then.
@@ -93,7 +98,33 @@ class Names:
             self._wait = _FIRST_WAIT_S if helped else min(self._wait * 2, _LONGEST_WAIT_S)
             self._bytes, self._since = size, now
         self._left = counts
-        return NamesJob(self._ledger, self._left)
+        # What is more than can be read at once is no longer put together.
+        much = size > min(self._most * _PRESSING, _MOST_BYTES / 2)
+        return NamesJob(self._ledger, self._left, self.search if much else None)
+
+
+class Search:
+    """Looks for what no row that stays names.
+
+    Attributes:
+        gone: tables and numbers of what has no row any more; who knows them should forget them.
+    """
+
+    def __init__(self) -> None:
+        self.gone: deque[tuple[str, int]] = deque()
+        self._last, self._cost = float("-inf"), 0.0
+
+    def named(self, ledger: Ledger) -> dict[str, set[int]]:
+        """Return the numbers that rows name, by table; nothing when it is too early or unknown."""
+        if time.monotonic() - self._last < self._cost / _SHARE:
+            return {}
+        start = time.thread_time()
+        try:
+            return needed(ledger)
+        except (FormatError, OSError):
+            return {}
+        finally:
+            self._last, self._cost = time.monotonic(), time.thread_time() - start
 
 
 class NamesJob:
@@ -102,15 +133,17 @@ class NamesJob:
     name = "names"
     held_bytes = 0
 
-    def __init__(self, ledger: Ledger, left: dict[str, int]) -> None:
+    def __init__(self, ledger: Ledger, left: dict[str, int], search: Search | None = None) -> None:
         """Prepare.
 
         Args:
             ledger: the manifest.
             left: gets the number of files of each table that was looked at.
+            search: finds what nothing names, and is told what went; None to keep that.
         """
         self._ledger = ledger
         self._left = left
+        self._search = search
         self._asked_ns = time.time_ns()
 
     def run(self) -> None:
@@ -122,8 +155,9 @@ class NamesJob:
         with self._ledger.change(quiet=True) as manifest:
             tables = [t for t in manifest.tables.values() if is_put_together(t)]
         begin = self._begin_ns()
+        named = self._search.named(self._ledger) if self._search else {}
         for table in tables if begin is not None else ():
-            self._put_together(table, begin)
+            self._put_together(table, begin, named.get(table.name))
         self._ledger.save()
         self._ledger.unlink()
 
@@ -147,7 +181,7 @@ class NamesJob:
                     times.append(segment.first_ns)
         return min(times) - _SLACK_NS
 
-    def _put_together(self, table: Table, begin_ns: int | None) -> None:
+    def _put_together(self, table: Table, begin_ns: int | None, named: set[int] | None) -> None:
         batch = list(self._batch(table))
         if begin_ns is None or len(batch) < 2:
             return
@@ -158,8 +192,11 @@ class NamesJob:
             except FormatError as exc:
                 self._ledger.note(f"{exc}: the names in it are lost")
         kept: Segment | None = None
+        unnamed: set[int] = set()
         if read:
             left = names_left(table, pa.concat_tables([rows for _, rows in read]), begin_ns)
+            if named is not None:
+                left, unnamed = _without_unnamed(table, left, named)
             target = self._ledger.folder / read[0][0].file
             with SegmentFile(table, target, left.num_rows) as file:
                 file.write(left.cast(table.arrow_schema))
@@ -172,6 +209,8 @@ class NamesJob:
                     self._ledger.going.append(self._ledger.folder / segment.file)
             if kept is not None:
                 self._ledger.add(kept)
+        if self._search is not None:
+            self._search.gone.extend((table.name, number) for number in unnamed)
         self._left[table.name] = self._left.get(table.name, 0) - len(batch) + 1
 
     def _batch(self, table: Table) -> Iterator[Segment]:
@@ -213,6 +252,14 @@ def names_left(table: Table, rows: pa.Table, begin_ns: int) -> pa.Table:
         at is None or at >= last.get(thing, at) for thing, at in zip(things, times, strict=True)
     ]
     return rows.filter(pa.array(stay, pa.bool_()))
+
+
+def _without_unnamed(table: Table, rows: pa.Table, named: set[int]) -> tuple[pa.Table, set[int]]:
+    """Return the rows whose number is one of `named`, and the numbers of the others."""
+    numbers = rows[KEYS[table.name][0]].to_pylist()
+    unnamed = set(numbers) - named
+    stay = [number not in unnamed for number in numbers]
+    return rows.filter(pa.array(stay, pa.bool_())), unnamed
 
 
 def _files(ledger: Ledger) -> list[Segment]:

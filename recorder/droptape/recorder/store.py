@@ -7,7 +7,7 @@ import errno
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,6 +220,11 @@ class Store:
         self._sequence[table] = self._sequence.get(table, 0) + 1
         self._unsent.append(DictionaryJob(self._ledger, declared, target, data))
         self._send()
+
+    def forgotten(self) -> Iterator[tuple[str, int]]:
+        """Yield tables and numbers of names that were removed: they may be new again."""
+        while self._names is not None and self._names.search.gone:
+            yield self._names.search.gone.popleft()
 
     def tick(self, now: float | None = None) -> None:
         """Do what is due: rotate, try again what failed, save the manifest.
