@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import importlib.util
 import os
+import resource
 import signal
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -27,6 +29,9 @@ _CALL = 0x85  # BPF_CALL of a helper
 # bcc optimizes what clang gives it, so clang need not do it too, and nobody reads the debug
 # information: without both it compiles in two thirds of the time.
 _CFLAGS = ["-Wno-duplicate-decl-specifier", "-g0", "-Xclang", "-disable-llvm-passes"]
+
+_LARGE = syscall.MapShape(type=2, key_bytes=4, value_bytes=8, entries=1 << 20, flags=0)
+"""An array (BPF_MAP_TYPE_ARRAY) that takes as much as some maps here."""
 
 
 class LoaderError(DroptapeError):
@@ -88,7 +93,7 @@ def _compile_one(bcc: Any, source: str, cast: int) -> Compiled:
     try:
         bpf = only_compiled(text=source.encode(), cflags=_CFLAGS)
     except Exception as exc:  # bcc raises nothing more precise
-        raise LoaderError(f"bcc cannot compile the programs: {exc}") from exc
+        raise LoaderError(f"bcc cannot compile the programs: {exc}{_no_room_for_maps()}") from exc
     try:
         return _take(bcc.lib, bpf.module, cast)
     finally:
@@ -134,6 +139,23 @@ def _answer(writer: int, bcc: Any, source: str, cast: int) -> NoReturn:
                 pipe.write(str(exc).encode())
     finally:
         os._exit(0)
+
+
+def locked(exc: OSError) -> str:
+    """Return what to do about the limit of locked memory, "" where a map was not refused for it."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if exc.errno != errno.EPERM or limit == resource.RLIM_INFINITY:
+        return ""
+    return ": raise the limit of locked memory (ulimit -l unlimited, LimitMEMLOCK=infinity)"
+
+
+def _no_room_for_maps() -> str:
+    """Say whether maps are refused: bcc makes them while it compiles, and does not tell why not."""
+    try:
+        os.close(syscall.map_create("room", _LARGE))
+    except OSError as exc:
+        return locked(exc)
+    return ""
 
 
 def _take(lib: Any, module: Any, cast: int) -> Compiled:

@@ -15,7 +15,7 @@ import numpy as np
 from . import kernel, syscall
 from .btf import VMLINUX, Btf
 from .compiled import Compiled, address_places, map_places
-from .compiler import LoaderError
+from .compiler import LoaderError, locked
 from .kind import CgroupSocket, Kretprobe, Program, RawTracepoint, Sweep
 
 _ENTRY, _RETURN = 0, 1  # enum bpf_probe_attach_type of libbcc
@@ -59,7 +59,7 @@ class Module:
             except OSError as exc:
                 if exc.errno in (errno.EMFILE, errno.ENFILE):
                     raise  # the loader says what to do
-                why = f"{exc.strerror}{_locked(exc)}"
+                why = f"{exc.strerror}{locked(exc)}"
                 raise LoaderError(f"the kernel refuses the map {name}: {why}") from exc
         self._descriptors = np.array(list(self._maps.values()), "u4")
         self._addresses = np.array(addresses, "u8").view("u4").reshape(-1, 2)
@@ -225,13 +225,6 @@ class Module:
         except OSError as exc:
             return f"the kernel's per-CPU memory cannot be found: {_why(exc)}"
         return ""
-
-
-def _locked(exc: OSError) -> str:
-    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if exc.errno != errno.EPERM or limit == resource.RLIM_INFINITY:
-        return ""
-    return ": raise the limit of locked memory (ulimit -l unlimited, LimitMEMLOCK=infinity)"
 
 
 def _why(exc: OSError) -> str:

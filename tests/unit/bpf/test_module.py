@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import sys
 from unittest.mock import Mock
 
 import pytest
 
 from droptape.bpf import syscall
 from droptape.bpf.compiled import Compiled
-from droptape.bpf.compiler import LoaderError
+from droptape.bpf.compiler import LoaderError, _compile
 from droptape.bpf.module import Module
 
 
@@ -67,3 +68,20 @@ def test_the_memory_of_a_processor_that_is_offline_is_found(
     monkeypatch.setattr(syscall, "run", ran)
     assert module.find_cpu_bases(3) == ""
     ran.assert_called_once_with("percpu_offset", 1)
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.EPERM, True), (errno.ENOMEM, False)])
+def test_locked_memory_is_named_where_bcc_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, number: int, told: bool
+) -> None:
+    class Broken:
+        def __init__(self, **_: object) -> None:
+            raise RuntimeError("Failed to compile BPF module <text>")
+
+    monkeypatch.setitem(sys.modules, "bcc", Mock(BPF=Broken))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (65536, 65536))
+    refused = OSError(number, os.strerror(number))
+    monkeypatch.setattr(syscall, "map_create", Mock(side_effect=refused))
+    with pytest.raises(LoaderError, match="bcc cannot compile the programs: Failed") as caught:
+        _compile([""], 0)
+    assert ("locked memory" in str(caught.value)) == told
