@@ -24,7 +24,7 @@ from .syscall import MapShape
 FOLDER = Path("/var/cache/droptape")
 # A FIFO must not hold whoever opens it.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_KEPT = 8
+_KEPT = 12
 """The kernel and options of a host change rarely; more than one is for tests and upgrades."""
 _SUFFIX = ".programs"
 ADDRESS = 0x7FFE_0000_0000_0000
@@ -125,10 +125,12 @@ class Cache:
                 found = os.fstat(fd)
                 if not stat.S_ISREG(found.st_mode) or not self._ours(found):
                     return None
+                with contextlib.suppress(OSError):  # a disk that is read-only
+                    os.utime(fd)  # what is used is not forgotten
                 return Compiled.from_bytes(file.read())
 
     def keep(self, key: str, compiled: Compiled) -> None:
-        """Keep `compiled` under `key`, and forget the oldest of many."""
+        """Keep `compiled` under `key`, and of many forget what was not used for longest."""
         with contextlib.suppress(OSError):
             self._folder.mkdir(mode=0o700)
         with self._open() as folder, contextlib.suppress(OSError):

@@ -93,11 +93,21 @@ def test_a_folder_that_cannot_be_made_is_no_trouble(tmp_path: Path) -> None:
     assert cache(tmp_path / "file" / "cache").find(KEY) is None
 
 
-def test_the_oldest_are_forgotten(folder: Path) -> None:
-    for number in range(12):
+def test_what_is_not_used_is_forgotten(folder: Path) -> None:
+    for number in range(16):
         key = f"{number:032}"
         cache(folder).keep(key, SOME)
         os.utime(folder / f"{key}.programs", ns=(number, number))
-    cache(folder).keep(f"{12:032}", SOME)
+        assert cache(folder).find(f"{0:032}") == SOME
+        os.utime(folder / f"{0:032}.programs", ns=(number, number))
+    cache(folder).keep(f"{16:032}", SOME)
     kept = sorted(path.name for path in folder.iterdir())
-    assert kept == [f"{number:032}.programs" for number in range(5, 13)]
+    assert kept == [f"{number:032}.programs" for number in (0, *range(6, 17))]
+
+
+def test_a_use_is_noted(folder: Path) -> None:
+    cache(folder).keep(KEY, SOME)
+    (path,) = folder.iterdir()
+    os.utime(path, ns=(1, 1))
+    cache(folder).find(KEY)
+    assert path.stat().st_mtime_ns > 1
