@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 from droptape.analyze import open_recording
+from droptape.bpf.kinds import all_kinds
 from droptape.format.layout import being_recorded
 from droptape.format.manifest import Manifest, Probe
 from lab import Host
@@ -28,23 +30,40 @@ _SECOND_S = 1.2
 def ask(recorder: Recorder, sql: str, *, totals: bool = False) -> list[tuple[Any, ...]]:
     """Return the rows of a query, with everything in it that has happened so far.
 
-    On a busy machine the recorder may come late, so the answer has to stay the same for a while.
+    On a busy machine the recorder may come late, so nothing must have been written for a while; or,
+    where something is written all the time, the answer has to stay the same.
 
     Args:
         recorder: A running or ended recorder.
         sql: One SELECT.
         totals: Wait for the totals of the current second too.
     """
-    pause = _SECOND_S if totals else _DRAIN_S
+    # How long the start took tells how slow this machine is.
+    pause = _SECOND_S if totals else min(max(_DRAIN_S, recorder.seconds_to_ready / 4), _SECOND_S)
     before: list[tuple[Any, ...]] | None = None
-    for _ in range(20):
+    size = _written(recorder)
+    for turn in range(20):
         time.sleep(pause)
+        last, size = size, _written(recorder)
+        done = (size == last and not totals) or not being_recorded(recorder.folder)
+        if not (done or totals or turn > 1):
+            continue
         with open_recording(recorder.folder) as recording:
             rows = recording.sql(sql).fetchall()
-        if rows == before or not being_recorded(recorder.folder):
+        if done or rows == before:
             return rows
         before = rows
     raise AssertionError(f"the answer keeps changing: {rows}")
+
+
+def _written(recorder: Recorder) -> int:
+    """Return the size of the journals of events."""
+    size = 0
+    for kind in all_kinds():
+        for path in recorder.folder.glob(f"{kind}/*.journal"):
+            with suppress(FileNotFoundError):
+                size += path.stat().st_size
+    return size
 
 
 def probe(recorder: Recorder, name: str) -> Probe:
