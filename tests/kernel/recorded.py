@@ -23,6 +23,9 @@ NETFILTER = """coalesce(reason = 'NETFILTER_DROP', function IN ('nft_do_chain', 
 _DRAIN_S = 0.3
 """The recorder empties its rings every 0.1 s."""
 
+_SLOW_START_S = 5.0
+"""A start takes longer than this on emulated processors only."""
+
 _SECOND_S = 1.2
 """Totals and names are written once a second."""
 
@@ -30,8 +33,9 @@ _SECOND_S = 1.2
 def ask(recorder: Recorder, sql: str, *, totals: bool = False) -> list[tuple[Any, ...]]:
     """Return the rows of a query, with everything in it that has happened so far.
 
-    On a busy machine the recorder may come late, so nothing must have been written for a while; or,
-    where something is written all the time, the answer has to stay the same.
+    On a busy machine the recorder may come late, so nothing must have been written for a while.
+    Where something is written all the time, or the machine is slow, the answer has to stay the
+    same.
 
     Args:
         recorder: A running or ended recorder.
@@ -39,14 +43,16 @@ def ask(recorder: Recorder, sql: str, *, totals: bool = False) -> list[tuple[Any
         totals: Wait for the totals of the current second too.
     """
     # How long the start took tells how slow this machine is.
+    slow = recorder.seconds_to_ready > _SLOW_START_S
     pause = _SECOND_S if totals else min(max(_DRAIN_S, recorder.seconds_to_ready / 4), _SECOND_S)
     before: list[tuple[Any, ...]] | None = None
     size = _written(recorder)
     for turn in range(20):
         time.sleep(pause)
         last, size = size, _written(recorder)
-        done = (size == last and not totals) or not being_recorded(recorder.folder)
-        if not (done or totals or turn > 1):
+        quiet = size == last and not (totals or slow)
+        done = quiet or not being_recorded(recorder.folder)
+        if not (done or totals or slow or turn > 1):
             continue
         with open_recording(recorder.folder) as recording:
             rows = recording.sql(sql).fetchall()
