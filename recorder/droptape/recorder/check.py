@@ -14,7 +14,7 @@ from droptape.bpf.kinds import all_kinds
 from droptape.format.errors import DroptapeError
 
 from . import privilege
-from .options import MAX_RATE, check_btf
+from .options import MAX_RATE
 
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
 _KALLSYMS = Path("/proc/kallsyms")
@@ -44,10 +44,8 @@ def check(out: TextIO, btf: Path | None = None) -> bool:
         btf: the kernel's BTF, if not its own.
 
     Raises:
-        UsageError: `btf` is no file, or /proc is not there.
+        UsageError: /proc is not there.
     """
-    if btf is not None:
-        check_btf(btf)
     good = True
 
     def line(ok: bool, what: str, text: str) -> None:

@@ -28,6 +28,7 @@ from .options import (
     MAX_RATE,
     Options,
     UsageError,
+    parse_btf,
     parse_budget,
     parse_descriptor,
     parse_duration,
@@ -141,7 +142,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--btf",
-        type=Path,
+        type=parse_btf,
         metavar="FILE",
         help="BTF of exactly this kernel, where the kernel has none itself",
     )

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from .options import UsageError, check_btf
+from .options import UsageError
 
 _ON, _OFF = ("yes", "true", "on"), ("no", "false", "off")
 _NOT_HERE = ("config", "check", "mark", "print-completion", "version", "help")
@@ -49,9 +49,7 @@ def arguments(path: Path, parser: argparse.ArgumentParser) -> list[str]:
             raise UsageError(f"{path}, line {number}: {text!r} is no option (write: name = value)")
         if action.nargs != 0:
             try:
-                found, _ = parser.parse_known_args([f"--{name}={value}"])
-                if name == "btf":
-                    _check_btf(found.btf)
+                parser.parse_known_args([f"--{name}={value}"])
             except UsageError as exc:
                 raise UsageError(f"{path}, line {number}: {exc}") from exc
             out.append(f"--{name}={value}")
@@ -60,15 +58,6 @@ def arguments(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         elif value.lower() not in _OFF:
             raise UsageError(f"{path}, line {number}: {name} is yes or no, not {value!r}")
     return out
-
-
-def _check_btf(path: Path) -> None:
-    """Raise UsageError unless there is a file at `path`."""
-    check_btf(path)
-    try:
-        path.stat()
-    except OSError as exc:
-        raise UsageError(f"{path} cannot be read: {exc.strerror}") from exc
 
 
 def with_config(argv: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:

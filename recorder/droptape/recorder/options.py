@@ -16,14 +16,18 @@ class UsageError(DroptapeError):
     """The command line asks for something that cannot be done."""
 
 
-def check_btf(path: Path) -> None:
-    """Raise UsageError if there is something at `path` that is no file: it may never end."""
+def parse_btf(text: str) -> Path:
+    """Return the path of a file; UsageError when it is none, as what is read may never end."""
+    path = Path(text)
     try:
         mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return  # who opens it says why that cannot be done
+    except OSError as exc:
+        raise UsageError(f"{path} cannot be read: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise UsageError(f"{text!r} is no name of a file") from exc
     if not stat.S_ISREG(mode):
         raise UsageError(f"{path} is no regular file: --btf takes one that has the kernel's BTF")
+    return path
 
 
 MAX_RATE = 10_000
@@ -74,10 +78,6 @@ class Options:
     group: str | None = None
     ready_fd: int | None = None
     btf: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.btf is not None:
-            check_btf(self.btf)
 
     def to_json(self) -> dict[str, Any]:
         """Return what belongs into the manifest: no paths and no arguments of the command."""

@@ -14,7 +14,7 @@ from droptape.recorder import cli
 from droptape.recorder.options import (
     Options,
     UsageError,
-    check_btf,
+    parse_btf,
     parse_descriptor,
     parse_duration,
     parse_events,
@@ -146,5 +146,7 @@ def test_btf_that_may_never_end(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", tmp_path, Path("/dev/zero")):
         with pytest.raises(UsageError, match="no regular file"):
-            Options(tmp_path / "rec", ("drops",), btf=path)
-    check_btf(tmp_path / "none")  # who opens it says that
+            parse_btf(str(path))
+    for text in str(tmp_path / "none"), "\0":
+        with pytest.raises(UsageError, match=r"none|no name"):
+            parse_btf(text)
