@@ -39,7 +39,7 @@ def test_rows_that_stand_for_no_event_are_sampled_and_missed(tmp_path: Path) -> 
     }}
     """
     facts = "".join(f"#define {name} {value}\n" for name, value in constants.items())
-    found = compiler.compiled(facts + source, 0, Cache(tmp_path / "cache", owner=os.geteuid()))
+    found = compiler.compiled([facts + source], 0, Cache(tmp_path / "cache", owner=os.geteuid()))
     module = Module(found, [], Btf.load())
     syscall.run_on_cpu(module.load("program", syscall.RAW_TRACEPOINT), 0)
     lost = {}
