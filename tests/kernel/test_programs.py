@@ -87,7 +87,7 @@ def test_a_source_that_cannot_be_compiled_is_told(tmp_path: Path, wrong: int) ->
     sources = ["int one(void *ctx) { return 0; }", "int two(void *ctx) { return 0; }"]
     sources[wrong] = "int one("
     cache = Cache(tmp_path / "cache", owner=os.geteuid())
-    with pytest.raises(LoaderError, match="bcc cannot compile the programs"):
+    with pytest.raises(LoaderError, match="bcc cannot compile the programs: expected "):
         compiler.compiled(sources, 0, cache)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)

@@ -9,7 +9,6 @@ import importlib.util
 import os
 import resource
 import signal
-from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,7 +37,9 @@ class LoaderError(DroptapeError):
     """The programs cannot be compiled or loaded at all."""
 
 
-def compiled(sources: Sequence[str], cast: int, cache: Cache | None = None) -> Compiled:
+def compiled(
+    sources: list[str] | tuple[str, ...], cast: int, cache: Cache | None = None
+) -> Compiled:
     """Return the programs of `sources`, compiled now or before.
 
     Args:
@@ -68,7 +69,7 @@ def _compiler() -> str:
     return f"{found} {found.stat().st_mtime_ns if found.exists() else 0}"
 
 
-def _compile(sources: Sequence[str], cast: int) -> Compiled:
+def _compile(sources: list[str] | tuple[str, ...], cast: int) -> Compiled:
     os.environ["BCC_KERNEL_SOURCE"] = str(HEADERS)
     try:
         import bcc
@@ -90,14 +91,38 @@ def _compile(sources: Sequence[str], cast: int) -> Compiled:
 def _compile_one(bcc: Any, source: str, cast: int) -> Compiled:
     # bcc would attach every function whose name starts with kretfunc__ by itself.
     only_compiled = type("BPF", (bcc.BPF,), {"_trace_autoload": lambda self: None})
-    try:
-        bpf = only_compiled(text=source.encode(), cflags=_CFLAGS)
-    except Exception as exc:  # bcc raises nothing more precise
-        raise LoaderError(f"bcc cannot compile the programs: {exc}{_no_room_for_maps()}") from exc
+    with _Printed() as printed:
+        try:
+            bpf = only_compiled(text=source.encode(), cflags=_CFLAGS)
+        except Exception as exc:  # bcc raises nothing more precise
+            why = _no_room_for_maps() or f": {printed.complaint() or exc}"
+            raise LoaderError(f"bcc cannot compile the programs{why}") from exc
     try:
         return _take(bcc.lib, bpf.module, cast)
     finally:
         bpf.cleanup()
+
+
+class _Printed:
+    """What is printed to standard error meanwhile: bcc says only there what it cannot compile."""
+
+    def __enter__(self) -> _Printed:
+        self._place = os.memfd_create("droptape-compiler")
+        self._before = os.dup(2)
+        os.dup2(self._place, 2)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.dup2(self._before, 2)
+        os.close(self._before)
+        os.close(self._place)
+
+    def complaint(self) -> str:
+        """Return the first error, "" when there is none."""
+        size = os.fstat(self._place).st_size
+        lines = os.pread(self._place, size, 0).decode(errors="replace").splitlines()
+        errors = (line.partition("error: ")[2] for line in lines if "error: " in line)
+        return next(errors, lines[-1].strip() if lines else "")
 
 
 class _Other:
