@@ -13,6 +13,7 @@ import pytest
 from droptape.bpf import client, syscall
 from droptape.bpf.kinds import all_kinds
 from droptape.bpf.ring import Ring
+from droptape.recorder.sampling.listeners import ListenerReader
 from kernel.recorded import ask
 from lab import Endpoint, Lab
 from lab.packet import SYN, Segment, icmp_error
@@ -85,19 +86,39 @@ def test_sampled_refusals_have_the_right_listener(lab: Lab, tmp_path: Path) -> N
     assert rows == [(local.address, special.pid), (other.address, every.pid)]
 
 
+def _fill(fd: int) -> None:
+    """Put into a map with a number in the first four bytes of its key what it has room for."""
+    shape = syscall.map_shape(fd)
+    key, nothing = np.zeros(shape.key_bytes // 4, "u4"), np.zeros(shape.value_bytes, "u1")
+    for number in itertools.count(1):
+        key[0] = number
+        try:
+            syscall.map_update(fd, key, nothing)
+        except OSError:
+            break
+
+
+def test_more_listeners_than_can_be_watched_are_told(lab: Lab) -> None:
+    loaded = client.load(["listen"])
+    try:
+        reader = ListenerReader(loaded)
+        start_listener(lab.host("one"), "127.0.0.1", backlog=4).close()
+        reader.read()
+        assert reader.crowded == ""
+        _fill(loaded.fds["map:listeners"])
+        start_listener(lab.host("other"), "127.0.0.1", backlog=4).close()
+        reader.read()
+        assert "16,384 listening sockets are watched at most" in reader.crowded
+    finally:
+        loaded.close()
+
+
 def test_more_namespaces_than_can_be_remembered(lab: Lab) -> None:
     """Then the listener's own count tells how many it refused."""
     kind = all_kinds()["listen"]
     loaded = client.load(["listen"])
     try:
-        refusals = loaded.fds["map:refusals"]
-        shape = syscall.map_shape(refusals)
-        nothing = np.zeros(shape.value_bytes, "u1")
-        for number in itertools.count():
-            try:
-                syscall.map_update(refusals, np.array([number, 0], "u4"), nothing)
-            except OSError:
-                break
+        _fill(loaded.fds["map:refusals"])
         server = lab.host("server")
         with Wire(server) as wire, server.counting() as counted:
             refused = refuse_syns(server, wire)

@@ -7,16 +7,19 @@ import socket
 import struct
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from droptape.bpf import syscall
 from droptape.bpf.client import Loaded
 from droptape.format.tables import LISTENERS
 from droptape.recorder.sampling import parse, qdiscs
 from droptape.recorder.sampling.changes import Changes
 from droptape.recorder.sampling.listeners import ListenerReader
 from droptape.recorder.sampling.namespaces import Namespaces
+from droptape.recorder.sampling.processors import UnwatchedProcessors
 from droptape.recorder.sampling.sampler import Sampler
 
 
@@ -206,6 +209,39 @@ def test_more_listeners_on_a_port_than_are_watched_is_told() -> None:
     assert reader.crowded == ""
     reader.changed(np.concatenate([few, _listener(80, inode=99)]))
     assert "32 sockets listen on port 80 of network namespace 0" in reader.crowded
+
+
+def test_listeners_beyond_what_is_watched_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    missed = 0
+    monkeypatch.setattr(syscall, "map_lookup", lambda fd, key, value: value.fill(missed))
+    reader = ListenerReader(Loaded([], [], [], 1, 1, {"map:settings": 5}))
+    reader.read()
+    assert reader.crowded == ""
+    missed = 1
+    reader.read()
+    assert "16,384 listening sockets are watched at most" in reader.crowded
+
+
+@pytest.mark.parametrize(
+    ("bases", "online", "told"),
+    [
+        ([7, 7, 7, 7], "0-3", ""),
+        ([7, 7, 0, 0], "0-1", ""),
+        ([7, 7, 0, 0], "0-2", "processor 2 came online"),
+        ([7, 0, 7, 0], "0,1,3", "processor 1, 3 came online"),
+        ([0, 0, 0, 0], "0-3", ""),
+    ],
+)
+def test_processors_that_came_unwatched_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bases: list[int], online: str, told: str
+) -> None:
+    monkeypatch.setattr(syscall, "map_lookup", lambda fd, key, value: value.fill(bases[key[0]]))
+    (tmp_path / "online").write_text(f"{online}\n")
+    came = UnwatchedProcessors(Loaded([], [], [], 4, 1, {"map:cpu_base": 5})).came(
+        tmp_path / "online"
+    )
+    assert came.startswith(told)
+    assert bool(came) == bool(told)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a queueing discipline needs root to be made")

@@ -167,7 +167,12 @@ INLINE void listener_add(__u64 sk)
         else if (first)
             fresh.shared = first->shared;
         key.slot = into;
-        listeners.update(&key, &fresh);
+        if (!listeners.update(&key, &fresh))
+            return;
+        __u32 index = SETTING_LISTENERS_MISSED;
+        __u64 *missed = settings.lookup(&index);
+        if (missed)
+            __sync_fetch_and_add(missed, 1);
     }
 }
 

@@ -14,6 +14,7 @@
 #define SETTING_SCAN_PASS 0
 #define SETTING_ANCHOR_ID 1
 #define SETTING_ANCHOR_POINTER 2
+#define SETTING_LISTENERS_MISSED 3 /* not a setting: how often there was no room (listeners.h) */
 BPF_ARRAY(settings, __u64, 4);
 BPF_PERCPU_ARRAY(anchor, __u64, 1);
 BPF_ARRAY(cpu_base, __u64, CPUS);

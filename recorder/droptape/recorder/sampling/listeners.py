@@ -11,6 +11,7 @@ from droptape.bpf.client import Loaded
 from droptape.format.decode import Records
 from droptape.format.tables import LISTENERS
 
+_MISSED = 3  # SETTING_LISTENERS_MISSED in bpf/droptape/bpf/core/percpu.h
 _KEY = ["netns", "laddr", "lport", "inode"]
 
 
@@ -23,11 +24,12 @@ class ListenerReader:
     """Gives rows of LISTENERS for the sockets that changed since the last call.
 
     Attributes:
-        crowded: why sockets may be missing: more listen on a port than are watched; "" if not.
+        crowded: why sockets may be missing: more listen than are watched; "" if none is.
     """
 
     def __init__(self, loaded: Loaded) -> None:
         self._link = loaded.fds.get("iter:bpf_map_elem")
+        self._settings = loaded.fds.get("map:settings")
         self.crowded = ""
         self._raw = b""
         self._last: dict[bytes, bytes] = {}
@@ -38,6 +40,7 @@ class ListenerReader:
         Args:
             all_rows: also sockets that did not change.
         """
+        self._look_for_missed()
         if self._link is None:
             return np.zeros(0, LISTENERS.dtype)
         raw = syscall.iterate(self._link)
@@ -57,6 +60,17 @@ class ListenerReader:
         out["mono_ns"] = time.monotonic_ns()
         out["open"][len(parts) :] = 0
         return out
+
+    def _look_for_missed(self) -> None:
+        if self._settings is None or self.crowded:
+            return
+        missed = np.zeros(1, "u8")
+        syscall.map_lookup(self._settings, np.array([_MISSED], "u4"), missed)
+        if missed[0]:
+            self.crowded = (
+                f"{sizes.LISTENER_ENTRIES:,} listening sockets are watched at most; what others "
+                "refuse has no listener"
+            )
 
     def _look_for_crowds(self, rows: Records) -> None:
         ports, counts = np.unique(rows[["netns", "lport"]], return_counts=True)

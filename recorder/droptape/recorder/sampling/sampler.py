@@ -22,8 +22,10 @@ from droptape.recorder.sysctls import Row
 from .counters import CounterReader
 from .listeners import ListenerReader
 from .namespaces import Namespaces
+from .processors import UnwatchedProcessors
 from .settings import SettingsReader
 
+_REFUSED = "listen"
 _PERIOD_S = 1.0
 _PATIENCE_S = 5.0
 _LONGEST_S = 60.0
@@ -62,6 +64,7 @@ class Sampler:
         """
         self._watcher = watcher
         self._listeners = ListenerReader(loaded)
+        self._processors = UnwatchedProcessors(loaded)
         self._taken: deque[tuple[Table, Records | list[Row]]] = deque()
         self._unknown: set[int] = set()
         self._seen: set[int] = set()
@@ -161,6 +164,12 @@ class Sampler:
         self._sample(LISTENERS, lambda: self._listeners.read(all_rows=last))
         if self._listeners.crowded:
             self._trouble.setdefault(LISTENERS.name, self._listeners.crowded)
+        self._attempt(_REFUSED, self._look_at_processors)
+
+    def _look_at_processors(self) -> None:
+        came = self._processors.came()
+        if came:
+            self._trouble.setdefault(_REFUSED, came)
 
     def _sample_settings(self) -> None:
         if self._readers is not None:
