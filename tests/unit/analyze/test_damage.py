@@ -22,6 +22,7 @@ from droptape.format.errors import DroptapeError
 from droptape.format.layout import MANIFEST
 from unit.analyze.incident import DROPS
 from unit.analyze.make import Maker
+from unit.effort import EXAMPLES
 
 EVENT = {"at": 1.0, "saddr": "10.0.0.7", "daddr": "10.0.0.2", "sport": 51034, "dport": 8080}
 LISTEN = {**EVENT, "event": "accept_queue_full", "mechanism": "consume_skb", "lport": 8080}
@@ -65,7 +66,9 @@ def counts(recording: Path) -> dict[str, int | str]:
 
 @pytest.mark.timeout(600)
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     which=st.integers(0, 100), at=st.integers(0, 10**9), cut=st.booleans(), bit=st.integers(0, 7)

@@ -59,7 +59,7 @@ def test_new_gone_worse_better_same(tmp_path: Path, rng: np.random.Generator) ->
 def test_equal_recordings_give_no_verdict(tmp_path: Path) -> None:
     """False alarms of any kind in at most 5 % of pairs, each with several causes."""
     alarms = 0
-    for seed in range(25):
+    for seed in range(12):
         rng = np.random.default_rng(seed)
         paths = [
             pairs.make(tmp_path / f"{seed}{side}", [
@@ -70,7 +70,7 @@ def test_equal_recordings_give_no_verdict(tmp_path: Path) -> None:
             for side in "ab"
         ]  # fmt: skip
         alarms += compare(*paths, threshold=1.0).fails("any")
-    assert alarms <= 3
+    assert alarms <= 2
 
 
 def test_few_events_and_small_changes_are_no_news(tmp_path: Path, rng: np.random.Generator) -> None:

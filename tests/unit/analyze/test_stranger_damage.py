@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,7 @@ from unit.analyze.forger import (
     pack,
     sealed,
 )
-
-EXAMPLES = int(os.environ.get("DROPTAPE_EXAMPLES", "100"))
-"""How many changes each search tries; more of them take longer and find more."""
+from unit.effort import EXAMPLES
 
 
 def tables(folder: Path) -> dict[str, Any]:
