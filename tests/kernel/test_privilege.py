@@ -170,6 +170,25 @@ def test_check_is_right_about_what_sys_admin_serves(tmp_path: Path) -> None:
     assert "CAP_NET_ADMIN" not in [line[1] for line in words if line[0] == "NO"]
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    ["mkdir linux && echo '#error planted' > linux/types.h", "chmod 700 .", "rmdir $PWD"],
+)
+def test_the_folder_it_is_started_in_does_not_matter(spoil: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="droptape-") as name:
+        Path(name).chmod(0o755)
+        here = Path(name) / "here"
+        here.mkdir()
+        # Nobody has no place to keep programs, so they are compiled.
+        check = [*with_only(["bpf", "perfmon", "sys_admin"]), RECORD, "--check"]
+        done = subprocess.run(
+            ["sh", "-c", f'{spoil} && exec "$@"', "sh", *check],
+            cwd=here, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    words = [line.split() for line in done.stdout.splitlines()]
+    assert ["yes", "drops/kfree_skb"] in [line[:2] for line in words], done.stdout + done.stderr
+
+
 def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

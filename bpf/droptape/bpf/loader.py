@@ -11,6 +11,7 @@ from __future__ import annotations
 import array
 import errno
 import json
+import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -197,6 +198,9 @@ def _serve(channel: socket.socket) -> None:
     asked = channel.makefile("rb")
     request = json.loads(asked.readline())
     known = all_kinds()
+    # bcc has clang look for headers where it was started, before all other places: that may belong
+    # to anybody, or be closed to this process, or be gone.
+    os.chdir("/")
     try:
         prepared = prepare(
             [known[name] for name in request["kinds"]],
