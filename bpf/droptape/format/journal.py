@@ -192,14 +192,14 @@ class JournalReader:
             if first is None or first[0] != HEADER:
                 raise FormatError(f"{path}: the header is damaged ({self.damage or 'missing'})")
             try:
-                header = json.loads(first[3])
+                header = json.loads(bytes(first[3]))
                 self.table = Table.from_json(header["table"])
                 self.recording = str(header.get("recording", ""))
             except (ValueError, KeyError, TypeError, RecursionError) as exc:
                 raise FormatError(f"{path}: the header is damaged ({exc!r})") from exc
             self._start = file.tell()
 
-    def _next(self, file: BinaryIO) -> tuple[int, int, int, bytes] | None:
+    def _next(self, file: BinaryIO) -> tuple[int, int, int, pa.Buffer] | None:
         """Read one frame: (kind, rows, wall offset, payload); None at the end or at damage."""
         at = file.tell()
         head = file.read(_FRAME)
@@ -226,7 +226,7 @@ class JournalReader:
             self.damage = f"checksum wrong at byte {at}"
             return None
         try:
-            data = pa.decompress(payload, decompressed_size=raw, codec=_CODEC, asbytes=True)
+            data = pa.decompress(payload, decompressed_size=raw, codec=_CODEC)
         except (pa.ArrowException, OSError) as exc:
             self.damage = f"damaged at byte {at} ({exc})"
             return None

@@ -22,17 +22,17 @@ Columns = Mapping[str, npt.NDArray[Any]]
 Keys = npt.NDArray[np.uint64]
 
 
-def order(table: Table, columns: Columns) -> npt.NDArray[np.int64]:
+def order(table: Table, columns: Columns, rows: int) -> npt.NDArray[np.int64]:
     """Return the indices that sort rows by `table.cluster`, then time, then arrival.
 
     Args:
         table: the declaration.
-        columns: the record's columns by name, contiguous, each of shape (rows,).
+        columns: by name those of `table.cluster` and the time, contiguous, each of shape (rows,).
+        rows: how many there are.
 
     Returns:
         A permutation of ``range(rows)``.
     """
-    rows = len(columns[table.columns[0].name])
     result = _time_order(table, columns, rows)
     if rows < 2:
         return result

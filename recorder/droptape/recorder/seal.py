@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from droptape.format.decode import Records, decode
 from droptape.format.journal import JournalReader
 from droptape.format.manifest import Segment
 from droptape.format.schema import Table
+from droptape.format.types import MONO
 
 from .cluster import order
 from .segment import ROW_GROUP, SegmentFile
@@ -64,43 +65,37 @@ def count_rows(journal: Path) -> tuple[int, str]:
     return sum(len(frame.records) for frame in reader.frames()), reader.damage
 
 
-class _Taken(Mapping[str, npt.NDArray[Any]]):
-    """Columns in another order, each made when it is asked for."""
-
-    def __init__(
-        self, columns: Mapping[str, npt.NDArray[Any]], indices: npt.NDArray[np.int64]
-    ) -> None:
-        self._columns = columns
-        self._indices = indices
+class _Handed(dict[str, npt.NDArray[Any]]):
+    """Columns that are each asked for once, and then belong to who asked."""
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        return self._columns[name][self._indices]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
-
-    def __len__(self) -> int:
-        return len(self._columns)
+        return self.pop(name)
 
 
 class _Group:
-    """Rows of one row group in the making, column by column.
+    """Rows of one row group in the making.
 
-    Batches are taken apart while they are in the processor's cache; every later step, sorting
-    first of all, then reads contiguous columns.
+    They are taken apart a block at a time, which stays in the processor's cache. Only what they are
+    sorted by is there as columns before: to sort each column by itself would look all over it.
     """
 
     def __init__(self, table: Table) -> None:
         self.table = table
         self.rows = 0
-        self.columns = {c.name: np.empty(ROW_GROUP, c.type.dtype) for c in table}
+        # As bytes: NumPy copies records field by field.
+        self.records = np.empty(ROW_GROUP, f"V{table.dtype.itemsize}")
+        names = {*table.cluster, *(c.name for c in table if c.type is MONO)} or {
+            table.columns[0].name
+        }
+        self.keys = {c.name: np.empty(ROW_GROUP, c.type.dtype) for c in table if c.name in names}
         self.offsets = np.empty(ROW_GROUP, np.int64)
 
     def add(self, records: Records, wall_offset_ns: int) -> int:
         """Take rows from the front of `records`, at most a block; return how many."""
         taken = min(len(records), ROW_GROUP - self.rows, _BLOCK)
         end = self.rows + taken
-        for name, column in self.columns.items():
+        self.records[self.rows : end] = records[:taken].view(self.records.dtype)
+        for name, column in self.keys.items():
             column[self.rows : end] = records[name][:taken]
         self.offsets[self.rows : end] = wall_offset_ns
         self.rows = end
@@ -108,11 +103,15 @@ class _Group:
 
     def flush(self) -> pa.Table:
         """Return the rows in the order of a segment, and start anew."""
-        columns = {name: column[: self.rows] for name, column in self.columns.items()}
-        by_cluster = order(self.table, columns)
-        result = decode(
-            self.table, _Taken(columns, by_cluster), self.offsets[: self.rows][by_cluster]
-        )
+        keys = {name: column[: self.rows] for name, column in self.keys.items()}
+        by_cluster = order(self.table, keys, self.rows)
+        columns = _Handed({c.name: np.empty(self.rows, c.type.dtype) for c in self.table})
+        for start in range(0, self.rows, _BLOCK):
+            taken = self.records.take(by_cluster[start : start + _BLOCK])
+            block = taken.view(self.table.dtype)
+            for name, column in columns.items():
+                column[start : start + _BLOCK] = block[name]
+        result = decode(self.table, columns, self.offsets[: self.rows][by_cluster])
         self.rows = 0
         return result
 

@@ -95,6 +95,18 @@ def test_names_that_are_no_text_stay_readable() -> None:
     assert column(TEXT16, [b"\xff\xfea", "größe".encode()]) == ["\\xff\\xfea", "größe"]
 
 
+@pytest.mark.parametrize("longest", [1, 3, 8, 400])
+@pytest.mark.parametrize("width", [16, 64])
+def test_names_that_follow_each_other_or_not(longest: int, width: int) -> None:
+    rng = np.random.default_rng(longest)
+    # Names that differ in one of their words only, and at its end.
+    known = [b"", b"a", b"a" * 8 + b"b", b"a" * 8 + b"c", b"b" * (width - 1), b"b" * width]
+    picked = np.repeat(rng.integers(0, len(known), 400), rng.integers(1, longest + 1, 400))
+    kind = TEXT16 if width == 16 else TEXT64
+    expected = [known[i].decode() or None for i in picked]
+    assert column(kind, [known[i] for i in picked]) == expected
+
+
 def test_no_rows() -> None:
     empty = decode(TOTALS, np.zeros(0, TOTALS.dtype), 5)
     assert (empty.num_rows, empty.schema) == (0, TOTALS.arrow_schema)

@@ -34,10 +34,10 @@ def test_rows_are_sorted_by_cluster_then_time(rows: int, seed: int, ipv6: bool) 
         records["saddr"] = noise.view("V16").reshape(-1)
         records["location"] = rng.integers(0, 2**64, rows, np.uint64)
     columns = {name: np.ascontiguousarray(records[name]) for name in records.dtype.names or ()}
-    assert order(TABLE, columns).tolist() == reference(TABLE, records)
+    assert order(TABLE, columns, rows).tolist() == reference(TABLE, records)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2])
 def test_few_rows(rows: int) -> None:
     columns = {name: drops(max(rows, 1))[name][:rows].copy() for name in TABLE.dtype.names or ()}
-    assert sorted(order(TABLE, columns).tolist()) == list(range(rows))
+    assert sorted(order(TABLE, columns, rows).tolist()) == list(range(rows))

@@ -22,10 +22,9 @@ class UnwatchedProcessors:
     def __init__(self, loaded: Loaded) -> None:
         """Look which they are; OSError when the kernel refuses."""
         base = np.zeros(1, "u8")
-        bases = loaded.fds.get("map:cpu_base")
         self._unwatched: set[int] = set()
-        for cpu in range(loaded.cpus) if bases is not None else ():
-            syscall.map_lookup(bases, np.array([cpu], "u4"), base)
+        for cpu in range(loaded.cpus) if "map:cpu_base" in loaded.fds else ():
+            syscall.map_lookup(loaded.fds["map:cpu_base"], np.array([cpu], "u4"), base)
             if not base[0]:
                 self._unwatched.add(cpu)
         if len(self._unwatched) == loaded.cpus:
