@@ -35,6 +35,8 @@ $(STAMP): pyproject.toml .ci/setup
 		rm -rf .venv && /usr/bin/python3 -m venv --system-site-packages .venv; fi
 	@echo "setup: installing Python packages into .venv"
 	@$(PIP) install --quiet --editable '.[analyze,record,dev]'
+	@# As pip does for what it copies: root does not write here, and would compile at every start.
+	@$(PYTHON) -m compileall -q analyze bpf recorder
 	@touch $@
 
 fleet: setup $(FLEET_STAMP)  ## Java, Spark and what else the tests of datasets need
