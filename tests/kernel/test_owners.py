@@ -81,8 +81,8 @@ def test_each_way_to_get_a_connection(run: Run, role: str) -> None:
     ours, _ = scores(found)
     assert len(found) > ENOUGH
     assert ours.share("wrong") <= 0.02, wrong(found)
-    # A connection under way in an SCM_RIGHTS message is in nobody's hands. Some roles have a hundred
-    # events only, and on a busy machine the owner of a few is not known: `test_right_and_wrong`
+    # A connection under way in an SCM_RIGHTS message is in nobody's hands. Some roles have only a
+    # hundred events, and on a busy machine the owner of a few is not known: `test_right_and_wrong`
     # holds the share of all.
     assert ours.share("right") >= (0.9 if role == "handover" else 0.95), wrong(found)
 
