@@ -76,6 +76,8 @@ def test(names: list[str], pytest_arguments: list[str], timeout: float) -> int:
     for name, kernel in fetch(names, "x86_64"):
         print(f"\n== {name}: {kernel.release}", flush=True)
         results.append(_test(kernel, pytest_arguments, timeout))
+        if results[-1].problem:  # the table has it too, but may be hours away
+            print(results[-1].problem, flush=True)
     print("\n" + table(results))
     return 0 if all(result.good for result in results) else 1
 
