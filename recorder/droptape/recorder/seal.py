@@ -84,9 +84,7 @@ class _Group:
         self.rows = 0
         # As bytes: NumPy copies records field by field.
         self.records = np.empty(ROW_GROUP, f"V{table.dtype.itemsize}")
-        names = {*table.cluster, *(c.name for c in table if c.type is MONO)} or {
-            table.columns[0].name
-        }
+        names = {*table.cluster, *(c.name for c in table if c.type is MONO)}
         self.keys = {c.name: np.empty(ROW_GROUP, c.type.dtype) for c in table if c.name in names}
         self.offsets = np.empty(ROW_GROUP, np.int64)
 
