@@ -140,15 +140,21 @@ def test_the_unit_has_room_for_maps_on_linux_5_10() -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="no systemd-sysusers here")
-def test_the_user_of_the_unit_is_made(tmp_path: Path) -> None:
-    (tmp_path / "etc").mkdir()
-    command = ["systemd-sysusers", f"--root={tmp_path}", str(SHIPPED / "droptape.sysusers")]
-    subprocess.run(command, check=True, capture_output=True)
+@pytest.mark.parametrize("group", ["", "g adm 4 -\n"])
+def test_the_user_of_the_unit_is_made(tmp_path: Path, group: str) -> None:
+    (tmp_path / "etc/sysusers.d").mkdir(parents=True)
+    shutil.copy(SHIPPED / "droptape.sysusers", tmp_path / "etc/sysusers.d/droptape.conf")
+    # As on Debian, where the group has its number from the distribution.
+    (tmp_path / "etc/sysusers.d/basic.conf").write_text(group)
+    command = ["systemd-sysusers", f"--root={tmp_path}"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    said = done.stderr.splitlines()
+    assert [line for line in said if not line.startswith("Creating ")] == []
     unit = (SHIPPED / "droptape-record.service").read_text()
     (user,) = re.findall(r"^User=(\w+)$", unit, re.MULTILINE)
-    (group,) = re.findall(r"^Group=(\w+)$", unit, re.MULTILINE)
+    (group_of_unit,) = re.findall(r"^Group=(\w+)$", unit, re.MULTILINE)
     assert f"{user}:x:" in (tmp_path / "etc/passwd").read_text()
-    assert f"{group}:x:" in (tmp_path / "etc/group").read_text()
+    assert f"{group_of_unit}:x:" in (tmp_path / "etc/group").read_text()
     # Its folders cannot be reached by a group (systemd.exec(5)).
     assert "\nDynamicUser=" not in unit
 
