@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from droptape.recorder.cli import _options, parser
 from droptape.recorder.config import with_config
 from droptape.recorder.options import Options, UsageError
+from droptape.recorder.stopping import StoppedError
 
 SHIPPED = Path(__file__).parents[3] / "recorder"
 
@@ -113,6 +115,11 @@ def test_a_start_that_always_fails_has_an_end() -> None:
     assert "StartLimitBurst=" in head
     assert "RestartSec=" in service
     assert found["StartLimitBurst"] * found["RestartSec"] * 3 < found["StartLimitIntervalSec"]
+
+
+def test_a_stop_during_the_start_is_no_failure_of_the_unit() -> None:
+    unit = (SHIPPED / "droptape-record.service").read_text()
+    assert f"\nSuccessExitStatus={StoppedError(signal.SIGTERM).code}\n" in unit
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
