@@ -26,7 +26,8 @@ LOSS_CAUSE = numbered("loss_cause", "ring_full", "map_full", "sampled", "disk_fu
 TOTALS = Table(
     "totals",
     "Exact counts made in the kernel, whether or not a row was recorded: what was added to one key "
-    "in one interval. Intervals are about a second; keys that did not move have no row.",
+    "in one interval. Intervals are about a second, and longer where the recorder had to wait for "
+    "the processor; keys that did not move have no row.",
     (
         Column("mono_ns", MONO, "end of the interval", "ns"),
         Column("kind", TEXT16, "event table the count belongs to"),
@@ -37,6 +38,7 @@ TOTALS = Table(
         Column("benign", BOOL, "whether this is part of normal operation"),
         Column("events", U64, "events, or for retransmits segments (of deferred ones: events)"),
         Column("recorded", U64, "of these, how many are in rows (the sum of their weights)"),
+        Column("interval_ns", U64, "how long the interval was", "ns", null_if=0),
     ),
     role="series",
 )  # fmt: skip

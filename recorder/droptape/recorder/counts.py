@@ -58,7 +58,7 @@ class Counts:
     sampled: set[str] = field(default_factory=set)
     _seen: dict[bytes, tuple[int, int]] = field(default_factory=dict)
     _lost_seen: dict[int, int] = field(default_factory=dict)
-    _read_ns: int = 0
+    _read_ns: int = field(default_factory=time.monotonic_ns)
     _stale: dict[int, int] = field(default_factory=dict)
     _lost_now: dict[int, int] = field(default_factory=dict)
 
@@ -80,7 +80,8 @@ class Counts:
             self.loaded.totals_entries,
             self.loaded.cpus,
         )
-        now = self._read_ns = time.monotonic_ns()
+        before, now = self._read_ns, time.monotonic_ns()
+        self._read_ns = now
         over = values["window"] != now >> _WINDOW_BITS if not end else True
         waiting = np.where(over, 0, values["pending"]).sum(axis=1)
         given_up = np.where(over, values["pending"], 0).sum(axis=1)
@@ -111,6 +112,7 @@ class Counts:
                 row[name] = key[name]
             row["events"] = new[0] - old_events
             row["recorded"] = new[1] - old_recorded
+            row["interval_ns"] = now - before
             counter = self.benign if key["benign"] else self.events
             counter[table.name] = counter.get(table.name, 0) + new[0] - old_events
         return rows[:used]
@@ -125,7 +127,7 @@ class Counts:
 
         They are what `totals` found, and have its time: both end one interval.
         """
-        now = self._read_ns or time.monotonic_ns()
+        now = self._read_ns
         rows = np.zeros(len(self.tables) * len(_KERNEL_LOSSES), LOSSES.dtype)
         used = 0
         for number, table in enumerate(self.tables):

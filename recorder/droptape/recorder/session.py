@@ -166,13 +166,15 @@ class _Session:
         """Record until `stopper` says why to stop, then seal everything."""
         try:
             self._scan.run_if_due()
-            sweep_first(self._loaded)
-            self._sampler.start()
+            sweep_first(self._loaded, self._take_rows)
+            self._sampler.start(self._take_rows)
             if self._options.ready_fd is not None:
                 with contextlib.suppress(OSError):  # nobody waits for it any more
                     os.write(self._options.ready_fd, b"ready\n")
             stopper.start()
+            self._take_rows()
             self._explainer.write_fixed(self._loaded, self._symbols)
+            self._take_rows()
             Thread(target=self._recover, daemon=True).start()
             memory.give_back()
             self._loop(stopper)
@@ -186,6 +188,10 @@ class _Session:
             stopper.exit_code(),
             self._store.trouble,
         )
+
+    def _take_rows(self) -> None:
+        """Empty the rings: on a busy host each step of the start may take a second."""
+        self._feed.drain(self._wall_offset_ns())
 
     def _recover(self) -> None:
         own, keep = self._store.path, self._options.keep_recordings

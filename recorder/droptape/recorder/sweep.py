@@ -15,11 +15,16 @@ _AT_ONCE = 4096
 """Keys between two looks at the rings: the rows of so many fit into one."""
 
 
-def sweep_first(loaded: Loaded) -> None:
-    """Tell the kinds what was there before the recorder."""
+def sweep_first(loaded: Loaded, drain: Callable[[], object]) -> None:
+    """Tell the kinds what was there before the recorder.
+
+    Args:
+        loaded: the programs.
+        drain: called between the steps, to take what is in the rings.
+    """
     for name in loaded.kinds:
         if sweep := all_kinds()[name].first:
-            _run(loaded, name, sweep, lambda: None)
+            _run(loaded, name, sweep, drain)
 
 
 def sweep_last(loaded: Loaded, drain: Callable[[], object]) -> None:

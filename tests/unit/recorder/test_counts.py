@@ -71,6 +71,19 @@ def test_totals_are_what_was_added_since_last_time(kernel: Kernel, counted: Coun
     assert counted.events == {"drops": 9}
 
 
+def test_totals_say_how_long_they_counted(
+    kernel: Kernel, counted: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where others need the processors, what is done once a second is done more seldom."""
+    kernel.count((1, 0), (1, 0), kind=0, cause=3)
+    began, second = counted._read_ns, 10**9
+    for now, since in ((began + second, second), (began + 6 * second, 5 * second)):
+        monkeypatch.setattr("time.monotonic_ns", lambda now=now: now)
+        (row,) = counted.totals()
+        assert (row["mono_ns"], row["interval_ns"]) == (now, since)
+        kernel.values["events"] += 1
+
+
 def test_benign_totals_are_kept_apart_and_unknown_reasons_stay_numbers(
     kernel: Kernel, counted: Counts
 ) -> None:
@@ -134,6 +147,7 @@ def test_what_waits_for_a_row_is_counted_with_it_or_when_it_is_lost(
 ) -> None:
     window = 5 << 30
     monkeypatch.setattr("time.monotonic_ns", lambda: window)
+    counted._read_ns = window
     kernel.count((100, 0), (90, 0), kind=0, cause=3)
     kernel.values["window"], kernel.values["sampled"][0, 0] = 5, 1
     kernel.values["pending"][0] = (10, 0)

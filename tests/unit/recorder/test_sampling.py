@@ -283,13 +283,32 @@ def test_sampling_goes_on_after_any_exception(monkeypatch: pytest.MonkeyPatch, w
     monkeypatch.setattr("droptape.recorder.sampling.namespaces._SHORTEST_S", 0.02)
     monkeypatch.setattr(Namespaces, where, wrong_at_first)
     sampler = Sampler(Loaded([], [], [], 1, 1), lambda *_: None)
-    sampler.start()
+    sampler.start(lambda: None)
     until = time.monotonic() + 30
     while {table.name for table, _ in list(sampler._taken)} < {"counters", "sysctls"}:
         assert time.monotonic() < until
         time.sleep(0.01)
     sampler.stop()
     assert sampler._trouble["namespaces"] == "KeyError: 'surprise'"
+
+
+def test_what_waits_for_the_first_sample_goes_on_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A busy host needs seconds for it, and the rings fill in less."""
+    done: list[str] = []
+
+    def search(self: Namespaces) -> None:
+        until = time.monotonic() + 30
+        while len(done) < 3 and time.monotonic() < until:
+            time.sleep(0.01)
+        done.append("sample")
+
+    monkeypatch.setattr(Namespaces, "search", search)
+    sampler = Sampler(Loaded([], [], [], 1, 1), lambda *_: None)
+    sampler.start(lambda: done.append("drain"))
+    sampler.stop()
+    assert done[:3] == ["drain"] * 3
 
 
 def test_what_fails_is_tried_again_ever_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:

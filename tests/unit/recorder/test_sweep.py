@@ -14,7 +14,7 @@ from droptape.bpf.client import Loaded
 from droptape.bpf.kinds import all_kinds
 from droptape.recorder import sweep
 from droptape.recorder.session import _Session
-from droptape.recorder.sweep import sweep_last
+from droptape.recorder.sweep import sweep_first, sweep_last
 
 KEYS = 10
 
@@ -57,6 +57,23 @@ def test_the_rings_are_drained_between_the_steps(
     monkeypatch.setattr(syscall, "run", lambda _, key: done.append(key))
     sweep_last(loaded, lambda: done.append("drain"))
     assert done == ["drain", 0, 1, 2, 3, "drain", 4, 5, 6, 7, "drain", 8, 9, "drain"]
+
+
+def test_the_rings_are_drained_while_a_recording_begins(
+    monkeypatch: pytest.MonkeyPatch, loaded: Loaded
+) -> None:
+    first = all_kinds()["connections"].first
+    assert first is not None
+    loaded.fds |= {f"program:{first.function}": -1, f"map:{first.map}": -1}
+    done: list[Any] = []
+    monkeypatch.setattr(syscall, "run", lambda _, key: done.append(key))
+    sweep_first(loaded, lambda: done.append("drain"))
+    assert done.count("drain") == 4
+    session: Any = object.__new__(_Session)
+    session._feed = SimpleNamespace(drain=done.append)
+    session._wall_offset_ns = lambda: 77
+    session._take_rows()
+    assert done[-1] == 77
 
 
 def test_the_end_does_not_wait_for_events_that_keep_coming(

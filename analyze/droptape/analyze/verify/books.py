@@ -33,7 +33,7 @@ def against_counters(rec: Recording) -> Iterator[Finding]:
     """Compare every event with the kernel's counters, by the rules in rules.py."""
     if not {"counters", "totals"} <= set(rec.views):
         return
-    entries = f"{_rows(rec)} UNION ALL {_unrecorded()}"
+    entries = f"{_rows(rec)} UNION ALL {_unrecorded(rec)}"
     _prepare(rec, entries)
     unseen = _unseen(rec, "recursion", "disk_full")
     for rule in rules.RULES:
@@ -53,7 +53,7 @@ def quick_look(rec: Recording) -> list[Finding]:
     """
     if not {"counters", "totals"} <= set(rec.views):
         return []
-    _prepare(rec, _totals())
+    _prepare(rec, _totals(rec))
     plain = [rule for rule in rules.RULES if "failed" not in rule.where]
     unseen = _unseen(rec, "recursion")
     found = [finding for rule in plain for finding in _apply(rec, rule, unseen)]
@@ -256,19 +256,30 @@ def _rows(rec: Recording) -> str:
     )
 
 
-def _unrecorded() -> str:
+def _unrecorded(rec: Recording) -> str:
     # What one reading finds too few of, because a processor was counting, the next one has more.
     return (
         "SELECT recording, netns, mono_ns, kind, cause, protocol, function, false AS failed, "
         "0::BIGINT AS amount, events::BIGINT - recorded::BIGINT AS lost, "
-        f"{_SECOND_NS}::BIGINT AS width, {_SECOND_NS}::BIGINT AS spread "
+        f"{_interval(rec)} AS width, {_interval(rec)} AS spread "
         "FROM totals WHERE events <> recorded"
     )
 
 
-def _totals() -> str:
+def _totals(rec: Recording) -> str:
     return (
         "SELECT recording, netns, mono_ns, kind, cause, protocol, function, false AS failed, "
-        f"events AS amount, 0::BIGINT AS lost, {_SECOND_NS}::BIGINT AS width, "
-        f"{_SECOND_NS}::BIGINT AS spread FROM totals"
+        f"events AS amount, 0::BIGINT AS lost, {_interval(rec)} AS width, "
+        f"{_interval(rec)} AS spread FROM totals"
     )
+
+
+def _interval(rec: Recording) -> str:
+    """Return the SQL of how long a row of the totals counted, which older recordings do not say.
+
+    Where others needed the processors, the recorder's second may have been several.
+    """
+    second = f"{_SECOND_NS}::BIGINT"
+    if "interval_ns" not in {column.name for column in rec.views["totals"].columns}:
+        return second
+    return f"greatest(coalesce(interval_ns::BIGINT, 0), {second})"

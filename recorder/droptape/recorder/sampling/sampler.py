@@ -28,6 +28,7 @@ from .settings import SettingsReader
 _REFUSED = "listen"
 _PERIOD_S = 1.0
 _PATIENCE_S = 5.0
+_PAUSE_S = 0.02
 _LONGEST_S = 60.0
 """What fails is tried again after a second, then ever more seldom, up to this."""
 _SET_NAME = 15  # include/uapi/linux/prctl.h
@@ -77,10 +78,16 @@ class Sampler:
         self._waits: dict[str, float] = {}
         self._due: dict[str, float] = {}
 
-    def start(self) -> None:
-        """Take the first sample: what the counters were before anything was recorded."""
+    def start(self, meanwhile: Callable[[], object]) -> None:
+        """Take the first sample: what the counters were before anything was recorded.
+
+        Args:
+            meanwhile: called again and again until the sample is there.
+        """
         self._thread.start()
-        self._ready.wait(_PATIENCE_S)
+        end = time.monotonic() + _PATIENCE_S
+        while not self._ready.wait(_PAUSE_S) and time.monotonic() < end:
+            meanwhile()
 
     def watch(self, table: Table, records: Records, wall_offset_ns: int) -> None:
         """Remember namespaces that a batch names, so that new ones are looked for."""
