@@ -6,11 +6,12 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import NoReturn
-
-from droptape.bpf.process import LoaderProcess
+from typing import TYPE_CHECKING, NoReturn
 
 from . import lean as lean  # the loader inherits its settings
+
+if TYPE_CHECKING:
+    from droptape.bpf.process import LoaderProcess
 
 _NOT_TO_RECORD = {"-h", "--help", "--version", "--check", "--mark", "--print-completion"}
 
@@ -37,6 +38,8 @@ def _loader() -> LoaderProcess | None:
     options = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
     if _NOT_TO_RECORD & {option.partition("=")[0] for option in options}:
         return None
+    from droptape.bpf.process import LoaderProcess  # after Ctrl-C was seen to: it takes a while
+
     with suppress(OSError):  # it is tried again, and told
         return LoaderProcess()
     return None

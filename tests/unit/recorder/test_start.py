@@ -21,7 +21,7 @@ from droptape.recorder import start
 
 class Interrupt:
     def find_spec(name, *_):
-        if name == "droptape.recorder.cli":
+        if name == sys.argv[3]:
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, Interrupt)
@@ -29,10 +29,10 @@ start.main()
 """
 
 
-def test_ctrl_c_while_it_imports_is_no_traceback() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False
-    )
+@pytest.mark.parametrize("module", ["droptape.recorder.cli", "droptape.bpf.process"])
+def test_ctrl_c_while_it_imports_is_no_traceback(module: str) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, "-o", "/nowhere/recording", module]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
