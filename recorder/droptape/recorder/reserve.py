@@ -15,6 +15,8 @@ from droptape.format.journal import write_all
 PATTERN = ".reserve*"
 _FILES = {".reserve": 256 << 10, ".reserve-manifest": 256 << 10}
 """Bytes for the last rows, and for the manifest: a recording of weeks has one of so many."""
+_LEAST = 32 << 10
+"""On a disk that has not so much room, less, down to this: a short recording's manifest fits."""
 
 
 class Reserve:
@@ -27,15 +29,19 @@ class Reserve:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Make them; where that cannot be, the recording goes without."""
+        """Make them, that for the manifest first; where that cannot be, go without."""
         self._paths = [folder / name for name in _FILES]
         self.bytes = 0
-        try:
-            for path, size in zip(self._paths, _FILES.values(), strict=True):
-                _allocate(path, size)
-                self.bytes += size
-        except OSError:
-            self.release()
+        for path, size in reversed([*zip(self._paths, _FILES.values(), strict=True)]):
+            while size >= _LEAST:
+                try:
+                    _allocate(path, size)
+                except OSError:
+                    self._remove([path])
+                    size //= 2
+                else:
+                    self.bytes += size
+                    break
 
     def shrink(self) -> None:
         """Give up all but the room for the manifest."""

@@ -1,0 +1,45 @@
+"""Room that is kept on a disk for the end of a recording."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from droptape.recorder import reserve
+from droptape.recorder.reserve import Reserve
+
+KB = 1 << 10
+
+
+@pytest.mark.parametrize(
+    ("room", "kept"),
+    [
+        (1000, {".reserve": 256, ".reserve-manifest": 256}),
+        (300, {".reserve": 32, ".reserve-manifest": 256}),
+        (240, {".reserve": 64, ".reserve-manifest": 128}),
+        (50, {".reserve-manifest": 32}),
+        (20, {}),
+    ],
+)
+def test_a_small_disk_keeps_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, kept: dict[str, int]
+) -> None:
+    """Without room for the manifest nothing would say what the disk had no room for."""
+
+    def write(fd: int, data: bytes) -> None:
+        used = sum(path.stat().st_size for path in tmp_path.iterdir())
+        os.write(fd, data[: room * KB - used])
+        if used + len(data) > room * KB:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(reserve, "write_all", write)
+    made = Reserve(tmp_path)
+    assert {path.name: path.stat().st_size // KB for path in tmp_path.iterdir()} == kept
+    assert made.bytes == sum(kept.values()) * KB
+    made.shrink()
+    assert {path.name for path in tmp_path.iterdir()} == kept.keys() - {".reserve"}
+    made.release()
+    assert list(tmp_path.iterdir()) == []
