@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
@@ -18,7 +17,7 @@ from droptape.format.manifest import Clock, Manifest
 from droptape.format.schema import Table
 from droptape.format.tables import LOSSES, TABLES, TOTALS
 
-from . import memory, privilege
+from . import memory, privilege, ready
 from .announce import Announcer
 from .counts import Counts
 from .earlier import remove_earlier
@@ -168,9 +167,7 @@ class _Session:
             self._scan.run_if_due()
             sweep_first(self._loaded, self._take_rows)
             self._sampler.start(self._take_rows)
-            if self._options.ready_fd is not None:
-                with contextlib.suppress(OSError):  # nobody waits for it any more
-                    os.write(self._options.ready_fd, b"ready\n")
+            ready.tell(self._options.ready_fd)
             stopper.start()
             self._take_rows()
             self._explainer.write_fixed(self._loaded, self._symbols)
