@@ -6,6 +6,7 @@ answered later, when a walk over all open files has told who holds which socket.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,8 @@ _FLOW_PLACE = np.dtype([("hash", "u8"), ("pid", "u4"), ("shared", "u4"), ("comm"
 _PORT_OWNER = np.dtype(
     [
         ("sk", "u8"), ("inode", "u8"), ("pid", "u4"), ("pass", "u4"), ("several", "u1"),
-        ("comm", "S16"),
+        ("before", "u1"), ("any", "u1"), ("addresses", "u1"), ("comm", "S16"),
+        ("address", "V16", (4,)),
     ],
     align=True,
 )  # fmt: skip
@@ -45,6 +47,9 @@ _FILLED = (
     ("owner_comm", "comm"),
 )
 _TCP, _SYN = 6, 0x02
+_TAKES_IPV4, _TAKES_IPV6 = 1, 2  # socket.h
+_MAPPED = int.from_bytes(b"\0\0\xff\xff", sys.byteorder)
+"""The third word of an address of IPv4 among those of IPv6."""
 _SYN_SENT = next(number for number, name in TCP_STATE.values.items() if name == "SYN_SENT")
 _SOURCES = {name: number for number, name in OWNER_SOURCE.values.items()}
 _NONE, _PORT, _FLOW_ENDED = _SOURCES["none"], _SOURCES["port"], _SOURCES["flow"]
@@ -116,6 +121,7 @@ class Owners:
                 continue
             if owner["pass"][0] == last_pass and not owner["several"][0]:
                 rows = (asked["netns"] == netns) & (asked["dport"] == port)
+                rows[rows] = _takes(owner[0], asked["daddr"][rows])
                 asked["owner_pid"][rows] = owner["pid"]
                 asked["owner_comm"][rows] = owner["comm"]
                 asked["owner_source"][rows] = _PORT
@@ -146,6 +152,16 @@ class Owners:
         for column in ("pid", "shared", "comm"):
             records[f"owner_{column}"][which] = found[column]
         records["owner_source"][which] = _FLOW_ENDED
+
+
+def _takes(owner: np.void, addresses: npt.NDArray[np.void]) -> Mask:
+    """Say to which of these addresses a socket of this owner takes packets: port_takes."""
+    words = addresses.view("u4").reshape(-1, 4)
+    mapped = (words[:, :3] == (0, 0, _MAPPED)).all(axis=1)
+    any_address = owner["any"] & np.where(mapped, _TAKES_IPV4, _TAKES_IPV6) != 0
+    own = owner["address"][: int(owner["addresses"])].view("u4").reshape(-1, 4)
+    takes: Mask = any_address | (words[:, None] == own).all(axis=2).any(axis=1)
+    return takes
 
 
 def flow_hash(keys: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:

@@ -18,7 +18,7 @@ struct listener {
     __u64 drops;  /* the part of sk_drops that is accounted for */
     __u8 address[16];
     __u32 peak;   /* longest accept queue since the last sample (depth.h) */
-    __u16 any;    /* whether that is every address of the host */
+    __u16 any;    /* TAKES_IPV4, TAKES_IPV6: whether that is every address of the host */
     __u16 shared; /* of the first slot: others were in use too */
 };
 
@@ -51,13 +51,6 @@ INLINE bool listener_take(struct listener *slot, __u64 seen, __u64 drops)
 #endif
 }
 
-INLINE bool is_any_address(const __u8 *address)
-{
-    const __u64 *half = (const __u64 *)address;
-    const __u32 *word = (const __u32 *)address;
-    return half[0] == 0 && (half[1] == 0 || (is_mapped(address) && word[3] == 0));
-}
-
 /*
  * Whether a listener takes packets to `address`. Written with few branches: the verifier follows
  * each, for every slot.
@@ -65,7 +58,7 @@ INLINE bool is_any_address(const __u8 *address)
 INLINE bool listener_takes(const struct listener *slot, const __u8 *address)
 {
     const __u64 *its = (const __u64 *)slot->address, *wanted = (const __u64 *)address;
-    return slot->any || !((its[0] ^ wanted[0]) | (its[1] ^ wanted[1]));
+    return (slot->any & version_bit(address)) || !((its[0] ^ wanted[0]) | (its[1] ^ wanted[1]));
 }
 
 INLINE __u64 refusals_mib(__u64 net, __u32 cpu)
@@ -145,7 +138,7 @@ INLINE void listener_add(__u64 sk)
     struct listener fresh = {.sk = sk, .drops = READ(sk, sock, sk_drops)};
     __u8 peer[16];
     socket_addresses(sk, fresh.address, peer);
-    fresh.any = is_any_address(fresh.address);
+    fresh.any = socket_takes_any(sk, fresh.address);
     __u16 into = LISTENER_SLOTS;
     struct listener *first = NULL;
 #pragma clang loop unroll(disable)

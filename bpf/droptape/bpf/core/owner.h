@@ -26,8 +26,8 @@
  *      recorder drops it unless rule 2 or 3 confirms.
  * Without a socket, or when it is about to be freed, or when the packet reached only a listener:
  *   7. flow: the owner of the connection of the same addresses and ports that ended before (flow.h).
- *   8. port: a packet on its way to this host belongs to who listens on its port, if only one does.
- *      Not when the kernel has looked for a socket and found none.
+ *   8. port: a packet on its way to this host belongs to who listens on its port, if only one does,
+ *      and at its address. Not when the kernel has looked for a socket and found none.
  *   9. none.
  *
  * Entries are keyed by the socket's address. One is cleared when its socket is destroyed
@@ -86,13 +86,21 @@ struct port_key {
     __u16 unused;
 };
 
+/* A process with more addresses of its own at one port than this has none that is sure. */
+#define PORT_ADDRESSES 4
+
+/* Of these sockets, all of one process, `sk` was seen first. */
 struct port_owner {
-    __u64 sk; /* of the last socket that was seen with it */
+    __u64 sk;
     __u64 inode;
     __u32 pid;
     __u32 pass;
-    __u8 several;
+    __u8 several; /* other processes have it too */
+    __u8 before;  /* they had in the last pass: in the midst of one not all are seen yet */
+    __u8 any;     /* TAKES_IPV4, TAKES_IPV6: sockets without an address */
+    __u8 addresses;
     char comm[16];
+    __u8 address[PORT_ADDRESSES][16];
 };
 
 BPF_TABLE("lru_hash", struct port_key, struct port_owner, udp_ports, PORT_ENTRIES);
@@ -267,6 +275,19 @@ INLINE bool is_for_this_host(__u64 input)
     return IN_FUNCTION(input, ip_local_deliver) || IN_FUNCTION(input, ip6_input);
 }
 
+/* Whether a socket of these takes packets to `address`. The recorder asks the same (owners.py). */
+INLINE bool port_takes(const struct port_owner *port, const __u8 *address)
+{
+    const __u64 *wanted = (const __u64 *)address;
+    bool takes = port->any & version_bit(address);
+#pragma unroll
+    for (int i = 0; i < PORT_ADDRESSES; i++) {
+        const __u64 *its = (const __u64 *)port->address[i];
+        takes |= !((its[0] ^ wanted[0]) | (its[1] ^ wanted[1]));
+    }
+    return takes;
+}
+
 /*
  * Rule 8 for UDP. When no walk has seen who has the port, the event says `port` with pid 0, and the
  * recorder walks and asks again (scan.py).
@@ -276,11 +297,17 @@ INLINE void owner_of_udp_port(struct common_event *e)
     struct port_key key = {.netns = e->netns, .port = e->dport};
     struct port_owner *found = udp_ports.lookup(&key);
     e->owner_source = OWNER_SOURCE_PORT;
-    if (!found || found->several)
+    if (!found)
         return;
     /* A socket that was closed has no port any more (udp_lib_unhash), and its inode is gone. */
     __u64 sk = found->sk;
     if (READ(sk, sock_common, skc_num) != key.port || socket_inode(sk) != found->inode)
+        return;
+    /* Not to be asked later: by then only one of them may be left. */
+    bool several = found->several | found->before;
+    if (several)
+        e->owner_source = OWNER_SOURCE_NONE;
+    if (several || !port_takes(found, e->daddr))
         return;
     e->owner_pid = found->pid;
     __builtin_memcpy(e->owner_comm, found->comm, sizeof(e->owner_comm));

@@ -89,6 +89,34 @@ INLINE void socket_addresses(__u64 sk, __u8 *local, __u8 *remote)
     }
 }
 
+INLINE bool is_any_address(const __u8 *address)
+{
+    const __u64 *half = (const __u64 *)address;
+    const __u32 *word = (const __u32 *)address;
+    return half[0] == 0 && (half[1] == 0 || (is_mapped(address) && word[3] == 0));
+}
+
+#define TAKES_IPV4 1
+#define TAKES_IPV6 2
+
+/* One of these, without a branch: the verifier would follow it for every socket that is asked. */
+INLINE __u32 version_bit(const __u8 *address)
+{
+    const __u32 *word = (const __u32 *)address;
+    __u32 other = word[0] | word[1] | (word[2] ^ FROM_BE32(0x0000ffff));
+    return TAKES_IPV4 + ((other | -other) >> 31);
+}
+
+/* Of which versions a socket takes packets to all addresses of the host; `local` is its own. */
+INLINE __u8 socket_takes_any(__u64 sk, const __u8 *local)
+{
+    if (!is_any_address(local))
+        return 0;
+    if (is_mapped(local))
+        return TAKES_IPV4;
+    return READ_BITS(sk, sock_common, skc_ipv6only) ? TAKES_IPV6 : TAKES_IPV4 | TAKES_IPV6;
+}
+
 INLINE __u8 socket_protocol(__u64 sk, __u8 state)
 {
     return is_full(state) ? READ(sk, sock, sk_protocol) : PROTO_TCP;

@@ -201,6 +201,20 @@ INLINE void owner_seen(struct owner *owner, __u64 sk, __u64 task, __u32 pid, __u
     }
 }
 
+/* Add where `sk` takes packets to what its process has at that port. */
+INLINE void port_add(struct port_owner *port, __u64 sk)
+{
+    __u8 local[16], peer[16];
+    socket_addresses(sk, local, peer);
+    __u8 any = socket_takes_any(sk, local);
+    __u32 at = port->addresses;
+    port->any |= any;
+    if (any || at >= PORT_ADDRESSES)
+        return;
+    __builtin_memcpy(port->address[at], local, sizeof(local));
+    port->addresses = at + 1;
+}
+
 /* UDP sockets by port, for packets that are dropped before they find one. */
 INLINE void udp_port_seen(__u64 sk, const struct owner *owner, __u32 pass)
 {
@@ -209,11 +223,15 @@ INLINE void udp_port_seen(__u64 sk, const struct owner *owner, __u32 pass)
     struct port_owner *known = udp_ports.lookup(&key);
     if (known && known->pass == pass) {
         known->several |= known->pid != owner->pid;
+        if (!known->several)
+            port_add(known, sk);
         return;
     }
     struct port_owner fresh = {
         .sk = sk, .inode = owner->inode, .pid = owner->pid, .pass = pass};
+    fresh.before = known ? known->several : 0;
     __builtin_memcpy(fresh.comm, owner->comm, sizeof(fresh.comm));
+    port_add(&fresh, sk);
     if (key.port)
         udp_ports.update(&key, &fresh);
 }
