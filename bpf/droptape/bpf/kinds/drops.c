@@ -52,19 +52,21 @@ INLINE bool found_nobody(__u32 reason, __u64 location)
 
 /*
  * Where the packet was on its way. A route to this host is the same for a packet that comes in and
- * for one that is sent to itself: only the latter has no device yet, and has come by none. TCP takes
- * the device from what it has received (tcp_v4_rcv).
+ * for one that is sent to itself: only the former has come by a device, or the loopback. What has
+ * come may have a route that says nothing: none was found (ip_error), a bridge has put one there
+ * (br_netfilter), or it has what a tunnel knows of it in that place (metadata_dst).
  */
 INLINE __u8 packet_path(__u64 skb, const struct packet_begin *begin, __u64 input)
 {
     if (!begin->dst)
         return PACKET_PATH_UNROUTED;
+    if (!READ(skb, sk_buff, skb_iif))
+        return PACKET_PATH_OUTPUT;
     if (IN_FUNCTION(input, ip_forward) || IN_FUNCTION(input, ip6_forward))
         return PACKET_PATH_FORWARD;
-    if ((IN_FUNCTION(input, ip_local_deliver) || IN_FUNCTION(input, ip6_input)) &&
-        (begin->dev || READ(skb, sk_buff, skb_iif)))
+    if (is_for_this_host(input) || IN_FUNCTION(input, ip6_mc_input))
         return PACKET_PATH_INPUT;
-    return PACKET_PATH_OUTPUT;
+    return PACKET_PATH_UNROUTED;
 }
 
 /*
