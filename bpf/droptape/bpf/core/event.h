@@ -61,11 +61,19 @@ INLINE void event_locked_socket(struct common_event *e, __u64 sk, __u8 state)
 }
 
 /* Where there is no socket, the device of the packet tells the namespace. */
-INLINE void event_device(struct common_event *e, __u64 dev)
+INLINE void event_device(struct common_event *e, __u64 skb, const struct packet_begin *begin)
 {
-    packet_device_name(e, dev);
+    __u64 dev = packet_begin_device(begin);
     if (!e->netns)
         e->netns = net_inum(device_net(dev));
+    packet_device_name(e, begin->dev ? dev : device_of_arrival(skb, dev));
+}
+
+INLINE void event_packet_device(struct common_event *e, __u64 skb)
+{
+    struct packet_begin begin;
+    packet_begin(&begin, skb);
+    event_device(e, skb, &begin);
 }
 
 /*

@@ -233,6 +233,41 @@ INLINE __u64 packet_device(__u64 skb)
     return packet_begin_device(&begin);
 }
 
+#define LOOPBACK_INDEX 1 /* in every namespace */
+#define INDEX_BUCKETS 256 /* NETDEV_HASHENTRIES */
+#define INDEX_CHAIN 8
+
+/* The device with this number in a namespace, or 0. */
+INLINE __u64 device_of_index(__u64 net, __u32 index)
+{
+#if HAS(net, dev_index_head) && HAS(net_device, index_hlist)
+    __u64 buckets = READ(net, net, dev_index_head);
+    __u64 node = READ_AT(__u64, buckets + 8 * (index % INDEX_BUCKETS));
+#pragma clang loop unroll(disable)
+    for (int i = 0; i < INDEX_CHAIN; i++) {
+        if (!node)
+            return 0;
+        __u64 dev = node - OFFSET(net_device, index_hlist);
+        if (READ(dev, net_device, ifindex) == index)
+            return dev;
+        node = READ_AT(__u64, node);
+    }
+#endif
+    return 0;
+}
+
+/*
+ * The device that a packet came by, where `dev` is the loopback for want of another: a route to this
+ * host names it, and TCP has put something else in the place of the packet's own (tcp_v4_rcv).
+ */
+INLINE __u64 device_of_arrival(__u64 skb, __u64 dev)
+{
+    if (!dev || READ(dev, net_device, ifindex) != LOOPBACK_INDEX)
+        return dev;
+    __u32 index = READ(skb, sk_buff, skb_iif);
+    return index > LOOPBACK_INDEX ? device_of_index(device_net(dev), index) : dev;
+}
+
 INLINE void packet_device_name(struct common_event *e, __u64 dev)
 {
     if (dev)

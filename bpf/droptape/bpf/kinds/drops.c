@@ -79,7 +79,6 @@ struct scratch {
     __u64 location;
     __u64 input;
     __u64 dst;
-    __u64 dev;
     __u32 reason;
     __u32 length;
     __u8 tcp_flags;
@@ -115,7 +114,6 @@ INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct scratch *s
     if (socket.family != AF_INET_ && socket.family != AF_INET6_)
         sk = 0;
     __u8 state = sk ? socket.state : 0;
-    __u64 dev = 0;
     __u8 benign = unix_socket || is_benign(reason, location, state);
     struct totals_key key = {
         .location = location, .cause = reason, .kind = KIND_DROPS, .benign = benign};
@@ -124,10 +122,8 @@ INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct scratch *s
     if (sk && !net)
         net = socket.net;
     key.netns = net_inum(net);
-    if (!key.netns) {
-        dev = packet_begin_device(&begin);
-        key.netns = net_inum(device_net(dev));
-    }
+    if (!key.netns)
+        key.netns = net_inum(device_net(packet_begin_device(&begin)));
     KEEP(scratch, benign), KEEP(scratch, reason), KEEP(scratch, location);
     FORGET(scratch, benign), FORGET(scratch, reason), FORGET(scratch, location);
     if (benign && !RECORD_BENIGN) {
@@ -171,16 +167,15 @@ INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct scratch *s
     e->ack = tcp.ack;
     if (sk)
         event_socket(common, sk, state);
-    event_device(common, dev ? dev : packet_begin_device(&begin));
+    event_device(common, skb, &begin);
     __u64 input = begin.dst ? READ(begin.dst, dst_entry, input) : 0;
     __u64 dst = begin.dst;
-    dev = begin.dev;
     __u32 length = begin.length;
     KEEP(scratch, benign), KEEP(scratch, tcp_flags), KEEP(scratch, input);
-    KEEP(scratch, dst), KEEP(scratch, dev), KEEP(scratch, length), KEEP(scratch, state);
+    KEEP(scratch, dst), KEEP(scratch, length), KEEP(scratch, state);
     FORGET(scratch, benign), FORGET(scratch, tcp_flags), FORGET(scratch, input);
-    FORGET(scratch, dst), FORGET(scratch, dev), FORGET(scratch, length), FORGET(scratch, state);
-    begin.dst = dst, begin.dev = dev, begin.length = length;
+    FORGET(scratch, dst), FORGET(scratch, length), FORGET(scratch, state);
+    begin.dst = dst, begin.length = length;
     FORGET(scratch, reason), FORGET(scratch, location);
     if (!sk && is_receiving_udp(location))
         owner_of_udp_port(common);

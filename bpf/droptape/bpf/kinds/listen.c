@@ -124,7 +124,7 @@ INLINE void refused(__u64 skb, __u64 listener, __u32 netns, __u8 event, __u8 mec
         listener_fill(e, listener);
     else
         e->lport = e->dport;
-    event_device(common, packet_device(skb));
+    event_packet_device(common, skb);
     ring_listen.ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 }
 

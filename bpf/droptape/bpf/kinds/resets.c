@@ -44,7 +44,7 @@ INLINE int reset_sent(__u64 sk, __u64 skb, __u32 reason)
     if (sk)
         event_socket(common, sk, socket_state(sk));
     if (skb)
-        event_device(common, packet_device(skb));
+        event_packet_device(common, skb);
     /* A reset in answer to a late packet of a connection that is gone. */
     if ((!sk || common->state == STATE_LISTEN) && skb && !(tcp.flags & TCP_FLAG_SYN))
         owner_of_flow(common, true);
