@@ -55,10 +55,27 @@ INLINE __u8 skip_extensions(__u64 *at, __u8 next, __u64 end)
     return next;
 }
 
+#define ETHERNET_BYTES 14
+#define VLAN_BYTES 4
+
+/*
+ * A packet whose VLAN tag is in it, not beside it: with two tags, or for a device that cannot insert
+ * one. The network header begins `behind` bytes after that of Ethernet: where the packet was received
+ * it is a tag (__netif_receive_skb_core), where one was inserted to send it the IP header as before.
+ */
+INLINE __u64 skip_vlan(__u16 *ethertype, __u64 network, __u16 behind)
+{
+    __u64 ip = network + (behind == ETHERNET_BYTES ? VLAN_BYTES : 0);
+    /* The protocol is the last word of the tag before the header. */
+    *ethertype = FROM_BE16(READ_AT(__u16, ip - 2));
+    return ip;
+}
+
 /* From `protocol` to `head` in struct sk_buff, which are near each other: read at once. */
 #define PLACES_BYTES (OFFSET(sk_buff, head) + 8 - OFFSET(sk_buff, protocol))
 _Static_assert(OFFSET(sk_buff, protocol) < OFFSET(sk_buff, network_header) &&
-                   OFFSET(sk_buff, network_header) < OFFSET(sk_buff, tail) &&
+                   OFFSET(sk_buff, network_header) < OFFSET(sk_buff, mac_header) &&
+                   OFFSET(sk_buff, mac_header) < OFFSET(sk_buff, tail) &&
                    OFFSET(sk_buff, tail) < OFFSET(sk_buff, head) && PLACES_BYTES <= 64,
                "struct sk_buff");
 #define PLACE(places, ctype, member) PART(places, ctype, sk_buff, protocol, member)
@@ -99,6 +116,8 @@ INLINE bool packet_read(struct packet *packet, __u64 skb)
     __u16 network = PLACE(places, __u16, network_header);
     __u64 head = PLACE(places, __u64, head), ip = head + network;
     __u64 end = head + PLACE(places, __u32, tail);
+    if (ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_VLAN_OUTER)
+        ip = skip_vlan(&ethertype, ip, network - PLACE(places, __u16, mac_header));
     if ((ethertype != ETHERTYPE_IP && ethertype != ETHERTYPE_IPV6) || !network)
         return false;
     __u8 *headers = packet->headers;

@@ -125,6 +125,8 @@ enum { ARGUMENT_2 = OFFSET(user_pt_regs, regs) + 16, ARGUMENT_3 = OFFSET(user_pt
 #define PROTO_ICMPV6 58
 #define ETHERTYPE_IP 0x0800
 #define ETHERTYPE_IPV6 0x86DD
+#define ETHERTYPE_VLAN 0x8100
+#define ETHERTYPE_VLAN_OUTER 0x88A8
 #define EAGAIN 11
 #define ENOMEM 12
 #define EBUSY 16

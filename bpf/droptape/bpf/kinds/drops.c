@@ -161,8 +161,9 @@ INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct scratch *s
     e->netns = key.netns;
     if (has_headers)
         packet_fill(common, packet, &tcp);
-    else if (sk)
+    else if (sk && READ(sk, sock_common, skc_dport))
         socket_flow(common, sk, state);
+    e->protocol = key.protocol;
     e->seq = tcp.seq;
     e->ack = tcp.ack;
     if (sk)
