@@ -5,6 +5,14 @@
  */
 #include "core/event.h"
 
+/* A packet socket has no room: a capture misses a copy, and the packet itself goes on. */
+INLINE bool is_copy(__u32 reason, __u64 location)
+{
+    if (reason != NO_REASON && !REASON_IS(reason, NOT_SPECIFIED))
+        return REASON_IS(reason, PACKET_SOCK_ERROR);
+    return IN_FUNCTION(location, packet_rcv) || IN_FUNCTION(location, tpacket_rcv);
+}
+
 /*
  * Whether healthy systems drop packets like this all the time: unread data at a close, the last
  * packets of a connection, data that came twice, and packets that are not for this host.
@@ -18,12 +26,20 @@ INLINE bool is_benign(__u32 reason, __u64 location, __u8 state)
         return true;
     if (reason != NO_REASON && !REASON_IS(reason, NOT_SPECIFIED))
         return false;
+    /* A broadcast that nobody waits for; where no socket has the port, there would be a reason. */
+    if (reason != NO_REASON &&
+        (IN_FUNCTION(location, __udp4_lib_rcv) || IN_FUNCTION(location, __udp6_lib_rcv) ||
+         IN_FUNCTION(location, __udp4_lib_mcast_deliver) ||
+         IN_FUNCTION(location, __udp6_lib_mcast_deliver)))
+        return true;
     return state == STATE_TIME_WAIT || state == STATE_LISTEN ||
            IN_FUNCTION(location, skb_rbtree_purge) || IN_FUNCTION(location, skb_queue_purge) ||
            IN_FUNCTION(location, skb_queue_purge_reason) ||
            IN_FUNCTION(location, sk_stream_kill_queues) ||
            IN_FUNCTION(location, inet_sock_destruct) ||
            IN_FUNCTION(location, udp_destruct_common) || IN_FUNCTION(location, ip6_mc_input) ||
+           IN_FUNCTION(location, napi_get_frags_check) || /* a new device is tried out */
+           IN_FUNCTION(location, netif_napi_add_weight_locked) ||
            IN_FUNCTION(location, unix_release_sock) ||
            IN_FUNCTION(location, skb_release_data); /* parts of a packet that was taken */
 }
@@ -114,7 +130,7 @@ INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct scratch *s
     if (socket.family != AF_INET_ && socket.family != AF_INET6_)
         sk = 0;
     __u8 state = sk ? socket.state : 0;
-    __u8 benign = unix_socket || is_benign(reason, location, state);
+    __u8 benign = unix_socket || is_copy(reason, location) || is_benign(reason, location, state);
     struct totals_key key = {
         .location = location, .cause = reason, .kind = KIND_DROPS, .benign = benign};
     /* What still names its sender may have come to a device of another namespace (veth_xmit). */
