@@ -15,8 +15,8 @@ from droptape.format.journal import write_all
 PATTERN = ".reserve*"
 _FILES = {".reserve": 256 << 10, ".reserve-manifest": 256 << 10}
 """Bytes for the last rows, and for the manifest: a recording of weeks has one of so many."""
-_LEAST = 32 << 10
-"""On a disk that has not so much room, less, down to this: a short recording's manifest fits."""
+_LEAST = 128 << 10
+"""For the manifest where there is not so much room: that of a short recording fits."""
 
 
 class Reserve:
@@ -31,17 +31,21 @@ class Reserve:
     def __init__(self, folder: Path) -> None:
         """Make them, that for the manifest first; where that cannot be, go without."""
         self._paths = [folder / name for name in _FILES]
-        self.bytes = 0
-        for path, size in reversed([*zip(self._paths, _FILES.values(), strict=True)]):
-            while size >= _LEAST:
-                try:
-                    _allocate(path, size)
-                except OSError:
-                    self._remove([path])
-                    size //= 2
-                else:
-                    self.bytes += size
-                    break
+        rows, manifest = self._paths
+        room = _free(folder) / 2  # the rest of a small disk is for rows
+        sizes = [size for size in (_FILES[manifest.name], _LEAST) if size <= room]
+        self.bytes = self._make(manifest, *sizes) + self._make(rows, _FILES[rows.name])
+
+    def _make(self, path: Path, *sizes: int) -> int:
+        """Make a file of the first of `sizes` that there is room for, and return which; or 0."""
+        for size in sizes:
+            try:
+                _allocate(path, size)
+            except OSError:
+                self._remove([path])
+            else:
+                return size
+        return 0
 
     def shrink(self) -> None:
         """Give up all but the room for the manifest."""
@@ -57,6 +61,12 @@ class Reserve:
         for path in paths:
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def _free(folder: Path) -> int:
+    """Return the bytes that the disk of `folder` has left."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
 
 
 def _allocate(path: Path, size: int) -> None:

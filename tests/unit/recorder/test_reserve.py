@@ -18,10 +18,9 @@ KB = 1 << 10
     ("room", "kept"),
     [
         (1000, {".reserve": 256, ".reserve-manifest": 256}),
-        (300, {".reserve": 32, ".reserve-manifest": 256}),
-        (240, {".reserve": 64, ".reserve-manifest": 128}),
-        (50, {".reserve-manifest": 32}),
-        (20, {}),
+        (600, {".reserve": 256, ".reserve-manifest": 256}),
+        (300, {".reserve-manifest": 128}),
+        (100, {}),
     ],
 )
 def test_a_small_disk_keeps_less(
@@ -36,6 +35,7 @@ def test_a_small_disk_keeps_less(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(reserve, "write_all", write)
+    monkeypatch.setattr(reserve, "_free", lambda _: room * KB)
     made = Reserve(tmp_path)
     assert {path.name: path.stat().st_size // KB for path in tmp_path.iterdir()} == kept
     assert made.bytes == sum(kept.values()) * KB
