@@ -143,30 +143,6 @@ def test_what_is_known_to_be_lost(tmp_path: Path) -> None:
         assert rec.verify().balanced
 
 
-@pytest.mark.parametrize(
-    ("seconds", "verdict"), [(6.0, Verdict.EXPLAINED), (1.0, Verdict.UNEXPLAINED), (None, None)]
-)
-def test_totals_that_counted_for_longer_than_a_second(
-    tmp_path: Path, seconds: float | None, verdict: Verdict | None
-) -> None:
-    """Of what was lost while the recorder had to wait, some came before the first reading."""
-    counters = [
-        counter(2, "TcpExt.ListenDrops", 3), counter(11, "TcpExt.ListenDrops", 12), *life(since=2),
-    ]  # fmt: skip
-    interval = {} if seconds is None else {"interval_ns": int(seconds * 1e9)}
-    folder = make(
-        tmp_path / "r",
-        listen=refusals(5), counters=counters,
-        totals=[total(9, at=6, recorded=0, **interval), total(5, at=11)],
-        losses=[{"at": 6, "kind": "listen", "cause": "ring_full", "events": 9}],
-    )  # fmt: skip
-    one = check(folder, "TcpExt.ListenDrops")
-    assert (one.counted, one.recorded, one.lost) == (9, 5, 9)
-    assert one.verdict is (verdict or Verdict.UNEXPLAINED)
-    with open_recording(folder) as rec:
-        assert bool(rec.summary().unbalanced) == (verdict is not Verdict.EXPLAINED)
-
-
 @pytest.mark.parametrize(("left_out", "balanced"), [(4, True), (3, False)])
 def test_what_the_kernel_did_not_run_a_program_for(
     tmp_path: Path, left_out: int, balanced: bool

@@ -72,7 +72,7 @@ def against_totals(rec: Recording) -> Iterator[Finding]:
         told = losses.get((row["recording"], row["kind"]), {})
         missing = row["counted"] - row["recorded"]
         behind = unended.get((row["recording"], row["kind"]))
-        why = _why_totals(sources[row["recording"]], missing, told, behind)
+        why = _why_totals(sources[row["recording"]], row["kind"], missing, told, behind)
         if missing and not why and abs(missing) <= _at_removal(rec, row["recording"], row["kind"]):
             why = rules.REMOVED
         subject = row["kind"] if row["cause"] is None else f"{row['kind']}: {row['cause']}"
@@ -113,14 +113,28 @@ def _after_totals(rec: Recording) -> dict[tuple[str, str], int | None]:
     return {(row["recording"], row["kind"]): row["events"] for row in rows}
 
 
-def _why_totals(source: Source, missing: int, told: dict[str, Any], behind: int | None) -> str:
+def _why_totals(
+    source: Source, kind: str, missing: int, told: dict[str, Any], behind: int | None
+) -> str:
     if missing == 0:
         return ""
     if 0 < missing <= told.get("disk_full", 0) or 0 < -missing <= told.get("map_full", 0):
         return rules.LOST.format(causes=told["causes"])
+    if 0 < missing <= _disk_full(source, kind):
+        return rules.LOST.format(causes="disk full")
+    if missing < 0 and _disk_full(source, "totals"):
+        return rules.TOTALS_LOST
     if source.running:
         return rules.RUNNING
     return _not_ended(source) if missing < 0 and (behind is None or -missing <= behind) else ""
+
+
+def _disk_full(source: Source, table: str) -> int:
+    """Count the events or rows of a table that the manifest says a full disk cost.
+
+    Where the disk had no room, or no inode, for the table of losses either, only that says it.
+    """
+    return source.manifest.losses.get(table, {}).get("disk_full", 0) if source.manifest else 0
 
 
 def _at_removal(rec: Recording, recording: str, kind: str) -> int:
@@ -167,7 +181,15 @@ def _unseen(rec: Recording, *causes: str) -> dict[tuple[str, str], int]:
     totals.
     """
     rows = _ask(rec, "books_losses", **_parts(rec))
-    return {(r["recording"], r["kind"]): sum(r[cause] for cause in causes) for r in rows}
+    found = {(r["recording"], r["kind"]): sum(r[cause] for cause in causes) for r in rows}
+    if "disk_full" in causes:
+        told = {(r["recording"], r["kind"]): r["disk_full"] for r in rows}
+        for source in rec.sources:
+            for kind in source.tables:
+                key = (source.name, kind)
+                more = max(_disk_full(source, kind) - told.get(key, 0), 0)
+                found[key] = found.get(key, 0) + more
+    return found
 
 
 def _apply(

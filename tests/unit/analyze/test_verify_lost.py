@@ -1,0 +1,60 @@
+"""What `verify` makes of losses that the recording tells of in an unusual way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from droptape.analyze import open_recording
+from droptape.analyze.verify import Verdict
+from droptape.analyze.verify.rules import TOTALS_LOST
+from unit.analyze.test_verify import Tables, check, counter, life, make, moved, refusals, total
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict"), [(6.0, Verdict.EXPLAINED), (1.0, Verdict.UNEXPLAINED), (None, None)]
+)
+def test_totals_that_counted_for_longer_than_a_second(
+    tmp_path: Path, seconds: float | None, verdict: Verdict | None
+) -> None:
+    """Of what was lost while the recorder had to wait, some came before the first reading."""
+    counters = [
+        counter(2, "TcpExt.ListenDrops", 3), counter(11, "TcpExt.ListenDrops", 12), *life(since=2),
+    ]  # fmt: skip
+    interval = {} if seconds is None else {"interval_ns": int(seconds * 1e9)}
+    folder = make(
+        tmp_path / "r",
+        listen=refusals(5), counters=counters,
+        totals=[total(9, at=6, recorded=0, **interval), total(5, at=11)],
+        losses=[{"at": 6, "kind": "listen", "cause": "ring_full", "events": 9}],
+    )  # fmt: skip
+    one = check(folder, "TcpExt.ListenDrops")
+    assert (one.counted, one.recorded, one.lost) == (9, 5, 9)
+    assert one.verdict is (verdict or Verdict.UNEXPLAINED)
+    with open_recording(folder) as rec:
+        assert bool(rec.summary().unbalanced) == (verdict is not Verdict.EXPLAINED)
+
+
+@pytest.mark.parametrize(("said", "balanced"), [(4, True), (3, False), (0, False)])
+def test_what_only_the_manifest_says_that_a_full_disk_cost(
+    tmp_path: Path, said: int, balanced: bool
+) -> None:
+    """Without an inode for one more file there is no table of losses."""
+    folder = make(
+        tmp_path / "r",
+        {"losses": {"listen": {"disk_full": said}} if said else {}},
+        listen=refusals(5), counters=moved(9), totals=[total(9)],
+    )  # fmt: skip
+    with open_recording(folder) as rec:
+        assert rec.verify().balanced is balanced
+
+
+@pytest.mark.parametrize("said", [1, 0])
+def test_totals_that_a_full_disk_cost(tmp_path: Path, said: int) -> None:
+    finish: Tables = {"losses": {"totals": {"disk_full": said}} if said else {}}
+    folder = make(tmp_path / "r", finish, listen=refusals(9), counters=moved(9), totals=[total(5)])
+    with open_recording(folder) as rec:
+        found = rec.verify()
+    assert found.balanced is bool(said)
+    assert (TOTALS_LOST in [f.why for f in found.findings]) is bool(said)
