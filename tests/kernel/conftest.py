@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,10 +36,24 @@ def _missing() -> str | None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    impossible = []
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.kernel)
+            modules = (str(mark.args[0]) for mark in item.iter_markers("module"))
+            impossible += [item] * (not all(map(_has_module, modules)))
+    if impossible:  # `make kernels` runs them
+        config.hook.pytest_deselected(items=impossible)
+        items[:] = [item for item in items if item not in impossible]
+
+
+@cache
+def _has_module(name: str) -> bool:
+    if Path("/sys/module", name).exists():
+        return True
+    load = ["modprobe", "-q", name]
+    return shutil.which(load[0]) is not None and subprocess.run(load, check=False).returncode == 0
 
 
 @pytest.hookimpl

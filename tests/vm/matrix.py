@@ -29,6 +29,7 @@ EACH = (
     "tests/kernel/test_retransmits.py::test_synack[4]",
     "tests/kernel/test_retransmits.py::test_tail_loss[2-kinds1-TcpExt.TCPTimeouts-4]",
     "tests/kernel/test_retransmits.py::test_resets_of_a_closed_port[4]",
+    "tests/kernel/test_networks.py::test_a_tag_on_the_way_out",
 )
 """One test of each mechanism."""
 
