@@ -24,8 +24,13 @@ takes 120,000 here they still took, what took 230,000 they refused (their limit 
 SLOT = np.dtype([("netns", "u4"), ("port", "u2"), ("slot", "u2")])
 
 
-def test_older_verifiers_can_follow() -> None:
-    loaded = client.load(list(all_kinds()), record_benign=True, max_rate=10_000)
+NEAR = 700_000
+"""Of the million that a verifier follows at most: another build of a kernel may need more."""
+
+
+def _verified(*, record_benign: bool) -> dict[str, int]:
+    """Return how many instructions the verifier followed in each program that makes events."""
+    loaded = client.load(list(all_kinds()), record_benign=record_benign, max_rate=10_000)
     try:
         programs = {
             name: syscall.program_info(fd).verified
@@ -35,9 +40,19 @@ def test_older_verifiers_can_follow() -> None:
     finally:
         loaded.close()
     assert {"runs:drops/drops_kfree_skb", "runs:retransmits/retransmits_skb"} <= set(programs)
-    assert {name: n for name, n in programs.items() if n > MOST} == {}
     # On kernels that do not tell, nothing is checked.
     assert all(programs.values()) or not any(programs.values())
+    return programs
+
+
+def test_older_verifiers_can_follow() -> None:
+    found = _verified(record_benign=True)
+    assert {name: n for name, n in found.items() if n > MOST} == {}
+
+
+def test_no_verifier_is_near_its_limit() -> None:
+    found = _verified(record_benign=False)
+    assert {name: n for name, n in found.items() if n > NEAR} == {}
 
 
 def test_a_source_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -279,13 +279,13 @@ INLINE bool is_for_this_host(__u64 input)
 INLINE bool port_takes(const struct port_owner *port, const __u8 *address)
 {
     const __u64 *wanted = (const __u64 *)address;
-    bool takes = port->any & version_bit(address);
+    __u64 others = 1;
 #pragma unroll
     for (int i = 0; i < PORT_ADDRESSES; i++) {
         const __u64 *its = (const __u64 *)port->address[i];
-        takes |= !((its[0] ^ wanted[0]) | (its[1] ^ wanted[1]));
+        others &= is_not_zero((its[0] ^ wanted[0]) | (its[1] ^ wanted[1]));
     }
-    return takes;
+    return (port->any & version_bit(address)) || !others;
 }
 
 /*

@@ -99,12 +99,20 @@ INLINE bool is_any_address(const __u8 *address)
 #define TAKES_IPV4 1
 #define TAKES_IPV6 2
 
-/* One of these, without a branch: the verifier would follow it for every socket that is asked. */
-INLINE __u32 version_bit(const __u8 *address)
+/* 1, or 0 for 0. A branch, which clang must not make of it, would be followed for every socket. */
+INLINE __u64 is_not_zero(__u64 x)
 {
+    __u64 negative = -x;
+    asm("" : "+r"(negative));
+    return (x | negative) >> 63;
+}
+
+/* One of these. */
+INLINE __u64 version_bit(const __u8 *address)
+{
+    const __u64 *half = (const __u64 *)address;
     const __u32 *word = (const __u32 *)address;
-    __u32 other = word[0] | word[1] | (word[2] ^ FROM_BE32(0x0000ffff));
-    return TAKES_IPV4 + ((other | -other) >> 31);
+    return TAKES_IPV4 + is_not_zero(half[0] | (word[2] ^ FROM_BE32(0x0000ffff)));
 }
 
 /* Of which versions a socket takes packets to all addresses of the host; `local` is its own. */
