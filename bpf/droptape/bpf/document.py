@@ -37,7 +37,8 @@ table's declaration as JSON under `droptape.table`, so a file explains itself wi
 Inside a row group rows are sorted so that equal values meet, not by time: use `ORDER BY ts`.
 
 Integers are signed, because not every engine has unsigned ones; an address of 64 bits keeps its
-bits. Null means unknown or not applicable. Addresses of packets that
+bits. Null means unknown or not applicable; in files that were journals a column that can have none
+is declared so (`required`), and a table's other files leave it open. Addresses of packets that
 are not IP are zero bytes here, and null in the views.
 
 `recording.json`, the manifest, says what was recorded, on which host and kernel, from when to when,

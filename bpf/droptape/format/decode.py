@@ -24,6 +24,8 @@ FLAG_TEXT: tuple[str | None, ...] = (
 )
 """Text of each value of the TCP flags byte; None for 0 (no TCP header)."""
 
+_SHARED = 8192
+
 
 def decode(
     table: Table,
@@ -34,23 +36,40 @@ def decode(
 
     Args:
         table: the declaration, with the kernel's enums filled in.
-        records: shape (rows,), dtype `table.dtype`, or its columns one by one.
+        records: shape (rows,), dtype `table.dtype`, or its columns one by one, those that have the
+            same value in all rows of shape (1,).
         wall_offset_ns: UTC minus CLOCK_MONOTONIC in nanoseconds when the records were read, one
-            for all or one per record.
+            per record, or one for all of an array of records.
 
     Returns:
         A table of `table.arrow_schema` with the same rows in the same order.
     """
-    arrays: list[pa.Array[Any]] = []
+    arrays: list[pa.Array[Any] | pa.ChunkedArray[Any]] = []
+    rows = len(records) if isinstance(records, np.ndarray) else np.size(wall_offset_ns)
     for column in table:
         values = np.ascontiguousarray(records[column.name])
         if column.type is MONO:
-            clock = np.broadcast_to(np.asarray(wall_offset_ns, np.int64), values.shape)
+            clock = np.broadcast_to(np.asarray(wall_offset_ns, np.int64), rows)
             arrays.append(pa.array(values.view("i8") + clock))
-            arrays.append(pa.array(np.ascontiguousarray(clock)))
+            arrays.append(_clock(clock))
+        elif len(values) < rows:
+            arrays.append(_repeat(_convert(column, values), rows))
         else:
             arrays.append(_convert(column, values))
     return pa.Table.from_arrays(arrays, schema=table.arrow_schema)
+
+
+def _clock(offsets: npt.NDArray[np.int64]) -> pa.Array[Any] | pa.ChunkedArray[Any]:
+    if len(offsets) and (offsets == offsets[0]).all():
+        return _repeat(pa.array(offsets[:1]), len(offsets))
+    return pa.array(np.ascontiguousarray(offsets))
+
+
+def _repeat(value: pa.Array[Any], rows: int) -> pa.ChunkedArray[Any]:
+    """Return `rows` times the only value of `value`, in chunks that share their memory."""
+    chunk = value.take(pa.array(np.zeros(min(_SHARED, rows), np.int32)))
+    whole, rest = divmod(rows, len(chunk))
+    return pa.chunked_array([chunk] * whole + [chunk[:rest]], value.type)
 
 
 def _convert(column: Column, values: npt.NDArray[Any]) -> pa.Array[Any]:
@@ -79,23 +98,37 @@ def _address(values: npt.NDArray[Any]) -> pa.Array[Any]:
     return _fixed_binary(values, 16)
 
 
-def _distinct(
-    values: npt.NDArray[Any], stored: Callable[[npt.NDArray[Any]], pa.Array[Any]]
-) -> tuple[pa.Array[Any], list[Any]]:
-    """Return the place of each value among the distinct ones, and these.
+def _named(
+    values: npt.NDArray[Any],
+    stored: Callable[[npt.NDArray[Any]], pa.Array[Any]],
+    name: Callable[[Any], str | None],
+) -> pa.Array[Any]:
+    """Return the names of `values` as a dictionary array, null where there is none.
 
     Args:
         values: the values, contiguous.
         stored: makes the Arrow array of some.
+        name: names one value as `stored` keeps it.
     """
     # Rows are sorted so that equal values meet, and to see that takes a tenth of the time.
     starts = _starts_of_runs(values)
-    if 4 * len(starts) > len(values):
-        encoded = stored(values).dictionary_encode()
-        return encoded.indices, encoded.dictionary.to_pylist()
-    encoded = stored(values[starts]).dictionary_encode()
-    lengths = np.diff(starts, append=len(values))
-    return pa.array(np.repeat(encoded.indices.to_numpy(), lengths)), encoded.dictionary.to_pylist()
+    runs = 4 * len(starts) <= len(values)
+    encoded = stored(values[starts] if runs else values).dictionary_encode()
+    texts = [name(value) for value in encoded.dictionary.to_pylist()]
+    # Texts can repeat: the kernel leaves bytes behind the end of a name, and two numbers can have
+    # the same name.
+    keep = list(dict.fromkeys(text for text in texts if text is not None))
+    codes = encoded.indices.to_numpy()
+    if keep != texts:
+        number = {text: i for i, text in enumerate(keep)}
+        renumber = [-1 if text is None else number[text] for text in texts]
+        codes = np.array(renumber, np.int32)[codes]
+    if runs:
+        codes = np.repeat(codes, np.diff(starts, append=len(values)))
+    mask = codes < 0 if None in texts else None
+    return pa.DictionaryArray.from_arrays(
+        pa.array(codes, pa.int32(), mask=mask), pa.array(keep, pa.string())
+    )
 
 
 def _starts_of_runs(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
@@ -116,40 +149,23 @@ def _plain_text(values: npt.NDArray[Any]) -> pa.Array[Any]:
 
 
 def _text(values: npt.NDArray[Any]) -> pa.Array[Any]:
-    indices, distinct = _distinct(values, _plain_text)
-    names = [raw.split(b"\0", 1)[0].decode("utf-8", "backslashreplace") for raw in distinct]
-    return _dictionary(indices, [name or None for name in names])
+    def name(raw: bytes) -> str | None:
+        return raw.split(b"\0", 1)[0].decode("utf-8", "backslashreplace") or None
+
+    return _named(values, _plain_text, name)
 
 
 def _flags(values: npt.NDArray[Any]) -> pa.Array[Any]:
-    indices, distinct = _distinct(values, pa.array)
-    return _dictionary(indices, [FLAG_TEXT[value] for value in distinct])
+    return _named(values, pa.array, FLAG_TEXT.__getitem__)
 
 
 def _enum(column: Column, values: npt.NDArray[Any]) -> pa.Array[Any]:
     names: Mapping[int, str] = column.enum.values if column.enum else {}
-    indices, distinct = _distinct(values, pa.array)
-    texts = [
-        None if value == column.null_if else names.get(value, str(value)) for value in distinct
-    ]
-    return _dictionary(indices, texts)
 
+    def name(value: int) -> str | None:
+        return None if value == column.null_if else names.get(value, str(value))
 
-def _dictionary(indices: pa.Array[Any], texts: list[str | None]) -> pa.Array[Any]:
-    """Make a dictionary array of distinct texts; an entry that is None makes its rows null.
-
-    Texts can repeat: the kernel leaves bytes behind the end of a name, and two numbers can have
-    the same name.
-    """
-    keep = list(dict.fromkeys(text for text in texts if text is not None))
-    dictionary = pa.array(keep, pa.string())
-    if keep == texts:
-        return pa.DictionaryArray.from_arrays(indices, dictionary)
-    number = {text: i for i, text in enumerate(keep)}
-    renumber = np.array([-1 if text is None else number[text] for text in texts], np.int32)
-    codes = renumber[indices.to_numpy()]
-    mask = codes < 0 if None in texts else None
-    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32(), mask=mask), dictionary)
+    return _named(values, pa.array, name)
 
 
 def _strings(values: npt.NDArray[Any]) -> pa.Array[Any]:

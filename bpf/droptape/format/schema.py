@@ -68,6 +68,11 @@ class Column:
     null_if: int | None = None
     enum: Enum | None = None
 
+    @property
+    def can_be_unknown(self) -> bool:
+        """Whether some record of the kernel has null here."""
+        return self.null_if is not None or self.type.may_be_empty
+
     def to_json(self) -> dict[str, Any]:
         """Return the column as JSON values."""
         out: dict[str, Any] = {"name": self.name, "type": self.type.name, "doc": self.doc}
@@ -108,6 +113,20 @@ class Column:
                 enum.get("kernel", ""),
             ),
         )
+
+
+def _fields(column: Column) -> list[pa.Field[Any]]:
+    """Return the columns of a file that a declared column becomes."""
+    if column.type is MONO:
+        utc = {"doc": f"{column.doc}, UTC since 1970-01-01", "unit": "ns"}
+        clock = {"doc": "UTC minus CLOCK_MONOTONIC of the recorded host", "unit": "ns"}
+        return [
+            pa.field("ts_ns", pa.int64(), metadata=utc),
+            pa.field("clock_ns", pa.int64(), metadata=clock),
+        ]
+    name = f"{column.name}_ns" if column.type is WALL else column.name
+    meta = {"doc": column.doc, "unit": column.unit}
+    return [pa.field(name, column.type.arrow, metadata=meta)]
 
 
 @dataclass(frozen=True)
@@ -162,18 +181,16 @@ class Table:
     @cached_property
     def arrow_schema(self) -> pa.Schema:
         """The columns of the files, each with its doc and unit as metadata."""
-        fields: list[pa.Field[Any]] = []
-        for column in self.columns:
-            meta = {"doc": column.doc, "unit": column.unit}
-            if column.type is MONO:
-                utc = {"doc": f"{column.doc}, UTC since 1970-01-01", "unit": "ns"}
-                clock = {"doc": "UTC minus CLOCK_MONOTONIC of the recorded host", "unit": "ns"}
-                fields.append(pa.field("ts_ns", pa.int64(), metadata=utc))
-                fields.append(pa.field("clock_ns", pa.int64(), metadata=clock))
-                continue
-            name = f"{column.name}_ns" if column.type is WALL else column.name
-            fields.append(pa.field(name, column.type.arrow, metadata=meta))
-        return pa.schema(fields)
+        return pa.schema([f for column in self.columns for f in _fields(column)])
+
+    @cached_property
+    def record_schema(self) -> pa.Schema:
+        """`arrow_schema` for rows that were records of the kernel.
+
+        Columns that are never unknown are declared so, which saves a reader looking for nulls.
+        """
+        never = {f.name for c in self.columns if not c.can_be_unknown for f in _fields(c)}
+        return pa.schema([f.with_nullable(f.name not in never) for f in self.arrow_schema])
 
     def view_columns(self) -> list[ViewColumn]:
         """The columns of the view, in order, with every ``{name}`` filled in."""

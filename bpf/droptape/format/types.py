@@ -47,6 +47,7 @@ class ColumnType:
         doc: what it is, for docs/FORMAT.md.
         view: the columns a view shows for it.
         join: the dictionary those columns need.
+        may_be_empty: a value without content stands for "unknown"; null in files.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ColumnType:
     doc: str
     view: tuple[ViewColumn, ...]
     join: Join | None = None
+    may_be_empty: bool = False
 
 
 _STRING = pa.dictionary(pa.int32(), pa.string())
@@ -111,8 +113,17 @@ TEXT16 = ColumnType(
     _STRING,
     "up to 15 bytes of text from the kernel",
     _plain("VARCHAR"),
+    may_be_empty=True,
 )
-TEXT64 = ColumnType("text64", "", "S64", _STRING, "up to 64 bytes of text", _plain("VARCHAR"))
+TEXT64 = ColumnType(
+    "text64",
+    "",
+    "S64",
+    _STRING,
+    "up to 64 bytes of text",
+    _plain("VARCHAR"),
+    may_be_empty=True,
+)
 TCP_FLAGS = ColumnType(
     "tcp_flags",
     "__u8 {name}",
@@ -120,6 +131,7 @@ TCP_FLAGS = ColumnType(
     _STRING,
     "flags of a TCP header as text, such as SYN|ACK; null when there is no TCP header",
     _plain("VARCHAR"),
+    may_be_empty=True,
 )
 KSYM = ColumnType(
     "ksym",
@@ -183,7 +195,7 @@ ENUM8 = ColumnType(
 ENUM32 = ColumnType(
     "enum32", "__u32 {name}", "u4", _STRING, "a name from a fixed list", _plain("VARCHAR")
 )
-STRING = ColumnType("string", "", "O", pa.string(), "text", _plain("VARCHAR"))
+STRING = ColumnType("string", "", "O", pa.string(), "text", _plain("VARCHAR"), may_be_empty=True)
 
 TYPES: dict[str, ColumnType] = {
     t.name: t

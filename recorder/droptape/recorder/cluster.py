@@ -27,7 +27,8 @@ def order(table: Table, columns: Columns, rows: int) -> npt.NDArray[np.int64]:
 
     Args:
         table: the declaration.
-        columns: by name those of `table.cluster` and the time, contiguous, each of shape (rows,).
+        columns: by name those of `table.cluster` and the time, contiguous, each of shape (rows,);
+            one that is missing is the same in all rows.
         rows: how many there are.
 
     Returns:
@@ -38,7 +39,7 @@ def order(table: Table, columns: Columns, rows: int) -> npt.NDArray[np.int64]:
         return result
     place_bits = (rows - 1).bit_length()
     key, bits = np.zeros(rows, np.uint64), 0
-    words = [word for name in table.cluster for word in _words(columns[name])]
+    words = [word for name in table.cluster if name in columns for word in _words(columns[name])]
     # Least significant first: each pass keeps the order that the passes before it made.
     for word in reversed(words):
         low = word.min()
@@ -62,7 +63,7 @@ def _pass(key: Keys, before: npt.NDArray[np.int64], place_bits: int) -> npt.NDAr
 
 def _time_order(table: Table, columns: Columns, rows: int) -> npt.NDArray[np.int64]:
     mono = next((c.name for c in table if c.type is MONO), None)
-    if mono is not None:
+    if mono is not None and mono in columns:
         # Nearly in order already, which a stable sort makes the most of.
         return np.argsort(columns[mono], kind="stable")
     return np.arange(rows, dtype=np.int64)

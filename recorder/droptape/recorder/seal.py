@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ DAMAGED = ".damaged"
 
 
 _BLOCK = 2048
+_TOGETHER = 16  # records that NumPy takes for one row: it is slow with short ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def seal_journal(journal: Path) -> Sealed:
     first = next(groups, None)
     if first is None:
         return Sealed(None, reader.damage)
-    with SegmentFile(reader.table, target_of(journal), first.num_rows) as file:
+    with SegmentFile(reader.table, target_of(journal), first.num_rows, records=True) as file:
         file.write(first)
         for group in groups:
             file.write(group)
@@ -77,6 +78,7 @@ class _Group:
 
     They are taken apart a block at a time, which stays in the processor's cache. Only what they are
     sorted by is there as columns before: to sort each column by itself would look all over it.
+    What is the same in all rows, as most of a flood is, is not taken apart at all.
     """
 
     def __init__(self, table: Table) -> None:
@@ -84,6 +86,9 @@ class _Group:
         self.rows = 0
         # As bytes: NumPy copies records field by field.
         self.records = np.empty(ROW_GROUP, f"V{table.dtype.itemsize}")
+        self.words = self.records.view(np.uint64).reshape(ROW_GROUP, -1)
+        self.changes = np.zeros((_BLOCK, self.words.shape[1]), bool)
+        self.varies = np.zeros(self.words.shape[1], bool)
         names = {*table.cluster, *(c.name for c in table if c.type is MONO)}
         self.keys = {c.name: np.empty(ROW_GROUP, c.type.dtype) for c in table if c.name in names}
         self.offsets = np.empty(ROW_GROUP, np.int64)
@@ -93,24 +98,47 @@ class _Group:
         taken = min(len(records), ROW_GROUP - self.rows, _BLOCK)
         end = self.rows + taken
         self.records[self.rows : end] = records[:taken].view(self.records.dtype)
+        self._compare(self.words[max(self.rows - 1, 0) : end])
         for name, column in self.keys.items():
             column[self.rows : end] = records[name][:taken]
         self.offsets[self.rows : end] = wall_offset_ns
         self.rows = end
         return taken
 
+    def _compare(self, words: npt.NDArray[np.uint64]) -> None:
+        """Note which words of the records change from one of `words` to the next."""
+        many, width = len(words) - 1, words.shape[1]
+        whole = -(-many // _TOGETHER) * _TOGETHER
+        self.changes[many:whole] = False
+        flat = words.reshape(-1)
+        np.not_equal(flat[width:], flat[:-width], out=self.changes[:many].reshape(-1))
+        wide = self.changes[:whole].reshape(-1, _TOGETHER * width)
+        self.varies |= np.logical_or.reduce(wide, axis=0).reshape(-1, width).any(axis=0)
+
+    def _varies(self, name: str) -> bool:
+        """Return whether a column may have more than one value: its words do."""
+        fields = cast(Mapping[str, Any], self.table.dtype.fields)
+        kind, offset = fields[name][:2]
+        return bool(self.varies[offset // 8 : -(-(offset + kind.itemsize) // 8)].any())
+
     def flush(self) -> pa.Table:
         """Return the rows in the order of a segment, and start anew."""
-        keys = {name: column[: self.rows] for name, column in self.keys.items()}
+        first = self.records[:1].view(self.table.dtype)
+        same = {c.name: first[c.name] for c in self.table if not self._varies(c.name)}
+        keys = {n: column[: self.rows] for n, column in self.keys.items() if n not in same}
         by_cluster = order(self.table, keys, self.rows)
-        columns = _Handed({c.name: np.empty(self.rows, c.type.dtype) for c in self.table})
+        columns = _Handed(
+            {c.name: np.empty(self.rows, c.type.dtype) for c in self.table if c.name not in same}
+        )
         for start in range(0, self.rows, _BLOCK):
             taken = self.records.take(by_cluster[start : start + _BLOCK])
             block = taken.view(self.table.dtype)
             for name, column in columns.items():
                 column[start : start + _BLOCK] = block[name]
+        columns.update(same)
         result = decode(self.table, columns, self.offsets[: self.rows][by_cluster])
         self.rows = 0
+        self.varies[:] = False
         return result
 
 

@@ -43,23 +43,27 @@ class SegmentFile:
     when all of it is on disk.
     """
 
-    def __init__(self, table: Table, target: Path, rows_hint: int) -> None:
+    def __init__(
+        self, table: Table, target: Path, rows_hint: int, *, records: bool = False
+    ) -> None:
         """Create the dot-file beside `target`, replacing a stale one.
 
         Args:
             table: the declaration; stored in the footer as ``droptape.table``.
             target: the final name.
             rows_hint: rows expected, sizes the Bloom filters.
+            records: the rows were records of the kernel (`Table.record_schema`).
         """
         self.table = table
         self.target = target
         self.rows = 0
+        self._schema = table.record_schema if records else table.arrow_schema
         self._first: int | None = None
         self._last: int | None = None
         self._aside = target.with_name(f".{target.name}")
         self._file = _HashingFile(self._aside)
         try:
-            self._writer = _writer(table, self._file, rows_hint)
+            self._writer = _writer(table, self._schema, self._file, rows_hint)
         except BaseException:
             self._discard()
             raise
@@ -74,7 +78,8 @@ class SegmentFile:
 
     def write(self, rows: pa.Table) -> None:
         """Write `rows` (`table.arrow_schema`) as one row group per `ROW_GROUP` rows."""
-        self._writer.write_table(rows, row_group_size=ROW_GROUP)
+        declared = pa.Table.from_arrays(rows.columns, schema=self._schema)
+        self._writer.write_table(declared, row_group_size=ROW_GROUP)
         self.rows += rows.num_rows
         if "ts_ns" in rows.column_names and rows.num_rows:
             times = rows["ts_ns"].to_numpy()
@@ -232,8 +237,9 @@ class _HashingFile:
         return self._size
 
 
-def _writer(table: Table, file: _HashingFile, rows_hint: int) -> pq.ParquetWriter:
-    schema = table.arrow_schema
+def _writer(
+    table: Table, schema: pa.Schema, file: _HashingFile, rows_hint: int
+) -> pq.ParquetWriter:
     delta = {"ts_ns"} if any(c.type is MONO for c in table) else set()
     plain = {c.name for c in table if c.name in _PLAIN}
     ndv = max(64, min(rows_hint, _BLOOM_MAX_NDV))

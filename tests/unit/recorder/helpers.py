@@ -73,7 +73,11 @@ def _read_once(folder: Path, table: str) -> pa.Table:
                 if pa.types.is_dictionary(field.type):
                     plain = plain.set_column(i, field.name, plain[i].cast(pa.string()))
             parts.append(plain)
-    parts = [p.cast(pa.schema([f.remove_metadata() for f in p.schema])) for p in parts]
+    # A segment may say of a column that it has no nulls, a journal does not.
+    parts = [
+        p.cast(pa.schema([f.remove_metadata().with_nullable(True) for f in p.schema]))
+        for p in parts
+    ]
     return pa.concat_tables(parts) if parts else pa.table({"ack": pa.array([], pa.int64())})
 
 

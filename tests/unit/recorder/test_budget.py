@@ -221,6 +221,7 @@ def test_a_kill_while_removing_leaves_nothing_unexplained(tmp_path: Path) -> Non
     manifest = trimmed(folder, 0)
     # Nothing was unlinked yet, and of the counters' segment not even the manifest knew.
     manifest.state = "recording"
+    manifest.options["disk_budget"] = 1
     kept = Manifest.read(tmp_path / "before").segments
     manifest.segments = [s for s in kept if s.table == "counters"]
     del manifest.removed["counters"]
