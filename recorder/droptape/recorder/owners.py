@@ -7,6 +7,7 @@ answered later, when a walk over all open files has told who holds which socket.
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,22 +57,43 @@ _NONE, _PORT, _FLOW_ENDED = _SOURCES["none"], _SOURCES["port"], _SOURCES["flow"]
 _IO, _LISTENER = _SOURCES["io"], _SOURCES["listener"]
 _MOST_FLOWS = 2000
 """How many flows are looked up for one batch."""
+_BLOCK = 4096
 
 Mask = npt.NDArray[np.bool_]
 
 
-def open_sockets(records: Records) -> Mask:
-    """Say which records have a socket that a process has open, and no certain owner yet."""
-    asks: Mask = (
-        (records["inode"] != 0) & (records["owner_source"] != _IO) & (records["state"] != _SYN_SENT)
-    )
-    return asks
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Whose owners have to be looked up: masks of shape (n,) for a batch of n records.
 
+    Attributes:
+        sockets: have a socket that a process has open, and no certain owner yet.
+        ports: went to a UDP port that no walk had seen (owner_of_udp_port).
+        flows: are of TCP and met no socket.
+    """
 
-def unseen_ports(records: Records) -> Mask:
-    """Say which records went to a UDP port that no walk had seen (owner_of_udp_port)."""
-    asks: Mask = (records["owner_source"] == _PORT) & (records["owner_pid"] == 0)
-    return asks
+    sockets: Mask
+    ports: Mask
+    flows: Mask
+
+    @classmethod
+    def of(cls, records: Records) -> Questions:
+        """Ask about a batch of any event kind."""
+        asks = cls(*(np.zeros(len(records), bool) for _ in range(3)))
+        flagged = "tcp_flags" in (records.dtype.names or ())
+        # A block stays in the processor's cache for all the columns that are looked at.
+        for start in range(0, len(records), _BLOCK):
+            here = slice(start, start + _BLOCK)
+            block = records[here]
+            source, inside = block["owner_source"].copy(), block["inode"] != 0
+            asks.sockets[here] = inside & (source != _IO) & (block["state"] != _SYN_SENT)
+            asks.ports[here] = (source == _PORT) & (block["owner_pid"] == 0)
+            flows = ~inside & (source == _NONE)
+            flows &= (block["protocol"] == _TCP) & (block["sport"] != 0)
+            if flagged:
+                flows &= (block["tcp_flags"] & _SYN) == 0
+            asks.flows[here] = flows
+        return asks
 
 
 class Owners:
@@ -82,20 +104,20 @@ class Owners:
         self._flows = loaded.fds["map:flows"]
         self._udp_ports = loaded.fds["map:udp_ports"]
 
-    def fill(self, records: Records, last_pass: int) -> None:
+    def fill(self, records: Records, asks: Questions, last_pass: int) -> None:
         """Fill in what the maps know by now.
 
         Args:
             records: a batch of any event kind; changed in place.
+            asks: what is asked about them.
             last_pass: number of the last walk.
         """
-        ask = unseen_ports(records)
-        if ask.any():
-            records[ask] = self._with_ports(records[ask], last_pass)
-        ask = open_sockets(records)
-        if ask.any():
-            records[ask] = self._with_holders(records[ask])
-        self._fill_flows(records)
+        if asks.ports.any():
+            records[asks.ports] = self._with_ports(records[asks.ports], last_pass)
+        if asks.sockets.any():
+            records[asks.sockets] = self._with_holders(records[asks.sockets])
+        if asks.flows.any():
+            self._fill_flows(records, asks.flows)
 
     def _with_holders(self, asked: Records) -> Records:
         """Rules 2 and 3."""
@@ -127,21 +149,14 @@ class Owners:
                 asked["owner_source"][rows] = _PORT
         return asked
 
-    def _fill_flows(self, records: Records) -> None:
+    def _fill_flows(self, records: Records, ask: Mask) -> None:
         """Rule 7 once more, for packets that met no socket.
 
         While a connection is being closed there is a moment when it is found no more and its flow
         is not remembered yet (tcp_set_state: inet_unhash lets softirqs run before the tracepoint).
         """
-        names = records.dtype.names or ()
-        ask = (records["owner_source"] == _NONE) & (records["inode"] == 0)
-        ask &= (records["protocol"] == _TCP) & (records["sport"] != 0)
-        if "tcp_flags" in names:
-            ask &= (records["tcp_flags"] & _SYN) == 0
-        if not ask.any():
-            return
         asking = np.zeros(int(ask.sum()), _FLOW_KEY)
-        columns = _SENT if "direction" in names else _RECEIVED
+        columns = _SENT if "direction" in (records.dtype.names or ()) else _RECEIVED
         for member, column in zip(_FLOW_KEY.names or (), columns, strict=True):
             asking[member] = records[column][ask]
         hashes = flow_hash(asking)

@@ -94,7 +94,8 @@ class ProcessGroups:
         """
         if not self._needed:
             return
-        ask = (records["owner_pid"] != 0) & np.isin(records["cgroup_id"], self._untold)
+        ask = records["owner_pid"] != 0
+        ask[ask] = np.isin(records["cgroup_id"][ask], self._untold)
         for pid in np.unique(records["owner_pid"][ask]).tolist():
             group = self._group(pid)
             if group:

@@ -10,7 +10,7 @@ from droptape.bpf import syscall
 from droptape.bpf.client import Loaded
 from droptape.format.decode import Records
 
-from .owners import Owners, open_sockets, unseen_ports
+from .owners import Owners, Questions
 
 _SCAN_PASS = 0  # SETTING_SCAN_PASS in bpf/droptape/bpf/core/percpu.h
 _SHARE, _SHORTEST_S = 0.002, 1.0
@@ -53,7 +53,7 @@ class OwnerScan:
             return False
         if time.monotonic_ns() - int(records["mono_ns"][0]) > _PATIENCE_NS:
             return False
-        return self._needs_walk(records)
+        return self._needs_walk(records, Questions.of(records))
 
     def fill(self, records: Records) -> None:
         """Say of each event who owned its socket, as far as the kernel side did not know.
@@ -61,13 +61,14 @@ class OwnerScan:
         Args:
             records: a batch of any event kind; changed in place.
         """
-        if self._needs_walk(records) and self._rested(_ASKED_SHORTEST_S, _ASKED_SHARE):
+        asks = Questions.of(records)
+        if self._needs_walk(records, asks) and self._rested(_ASKED_SHORTEST_S, _ASKED_SHARE):
             self._walk()
-        self._owners.fill(records, self._pass)
+        self._owners.fill(records, asks, self._pass)
 
-    def _needs_walk(self, records: Records) -> bool:
+    def _needs_walk(self, records: Records, asks: Questions) -> bool:
         """Say whether an event whose owner has to be looked up is younger than the last walk."""
-        ask = open_sockets(records) | unseen_ports(records)
+        ask = asks.sockets | asks.ports
         return bool(ask.any()) and int(records["mono_ns"][ask].max()) > self._last_ns
 
     def _rested(self, shortest: float, share: float) -> bool:

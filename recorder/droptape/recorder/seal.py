@@ -84,47 +84,57 @@ class _Group:
     def __init__(self, table: Table) -> None:
         self.table = table
         self.rows = 0
+        self.looked = 0  # of them, those that `_look` saw
         # As bytes: NumPy copies records field by field.
         self.records = np.empty(ROW_GROUP, f"V{table.dtype.itemsize}")
         self.words = self.records.view(np.uint64).reshape(ROW_GROUP, -1)
         self.changes = np.zeros((_BLOCK, self.words.shape[1]), bool)
-        self.varies = np.zeros(self.words.shape[1], bool)
+        self.places = {name: _words(table, name) for name in table.dtype.names or ()}
         names = {*table.cluster, *(c.name for c in table if c.type is MONO)}
         self.keys = {c.name: np.empty(ROW_GROUP, c.type.dtype) for c in table if c.name in names}
+        self.same = {c.name for c in table}  # columns with one value so far
         self.offsets = np.empty(ROW_GROUP, np.int64)
 
     def add(self, records: Records, wall_offset_ns: int) -> int:
         """Take rows from the front of `records`, at most a block; return how many."""
-        taken = min(len(records), ROW_GROUP - self.rows, _BLOCK)
+        taken = min(len(records), ROW_GROUP - self.rows, self.looked + _BLOCK - self.rows)
         end = self.rows + taken
         self.records[self.rows : end] = records[:taken].view(self.records.dtype)
-        self._compare(self.words[max(self.rows - 1, 0) : end])
-        for name, column in self.keys.items():
-            column[self.rows : end] = records[name][:taken]
         self.offsets[self.rows : end] = wall_offset_ns
         self.rows = end
+        if end - self.looked == _BLOCK:
+            self._look()
         return taken
 
-    def _compare(self, words: npt.NDArray[np.uint64]) -> None:
-        """Note which words of the records change from one of `words` to the next."""
+    def _look(self) -> None:
+        """See to the rows that were added since the last time, while they are in the cache."""
+        at, end = self.looked, self.rows
+        records = self.records.view(self.table.dtype)
+        for name in self._changed(self.words[max(at - 1, 0) : end]) & self.keys.keys():
+            self.keys[name][:at] = records[:1][name]
+        for name in self.keys.keys() - self.same:
+            self.keys[name][at:end] = records[name][at:end]
+        self.looked = end
+
+    def _changed(self, words: npt.NDArray[np.uint64]) -> set[str]:
+        """Look for changes from one of `words` to the next; return columns that had none before."""
         many, width = len(words) - 1, words.shape[1]
         whole = -(-many // _TOGETHER) * _TOGETHER
         self.changes[many:whole] = False
         flat = words.reshape(-1)
         np.not_equal(flat[width:], flat[:-width], out=self.changes[:many].reshape(-1))
         wide = self.changes[:whole].reshape(-1, _TOGETHER * width)
-        self.varies |= np.logical_or.reduce(wide, axis=0).reshape(-1, width).any(axis=0)
-
-    def _varies(self, name: str) -> bool:
-        """Return whether a column may have more than one value: its words do."""
-        fields = cast(Mapping[str, Any], self.table.dtype.fields)
-        kind, offset = fields[name][:2]
-        return bool(self.varies[offset // 8 : -(-(offset + kind.itemsize) // 8)].any())
+        varies = np.logical_or.reduce(wide, axis=0).reshape(-1, width).any(axis=0)
+        new = {name for name in self.same if varies[self.places[name]].any()}
+        self.same -= new
+        return new
 
     def flush(self) -> pa.Table:
         """Return the rows in the order of a segment, and start anew."""
+        if self.looked < self.rows:
+            self._look()
         first = self.records[:1].view(self.table.dtype)
-        same = {c.name: first[c.name] for c in self.table if not self._varies(c.name)}
+        same = {name: first[name] for name in self.same}
         keys = {n: column[: self.rows] for n, column in self.keys.items() if n not in same}
         by_cluster = order(self.table, keys, self.rows)
         columns = _Handed(
@@ -135,11 +145,27 @@ class _Group:
             block = taken.view(self.table.dtype)
             for name, column in columns.items():
                 column[start : start + _BLOCK] = block[name]
+        # A column shares its word with others, which may be what changed.
+        same |= {
+            name: column[:1].copy()
+            for name, column in columns.items()
+            if column.itemsize < 8 and (column == column[0]).all()
+        }
         columns.update(same)
-        result = decode(self.table, columns, self.offsets[: self.rows][by_cluster])
-        self.rows = 0
-        self.varies[:] = False
+        offsets = self.offsets[: self.rows]
+        one = bool((offsets == offsets[0]).all())
+        offsets = np.broadcast_to(offsets[0], self.rows) if one else offsets[by_cluster]
+        result = decode(self.table, columns, offsets)
+        self.rows = self.looked = 0
+        self.same = {c.name for c in self.table}
         return result
+
+
+def _words(table: Table, name: str) -> slice:
+    """Return which 64-bit words of a record a column has a part in."""
+    fields = cast(Mapping[str, Any], table.dtype.fields)
+    kind, offset = fields[name][:2]
+    return slice(offset // 8, -(-(offset + kind.itemsize) // 8))
 
 
 def _groups(reader: JournalReader) -> Iterator[pa.Table]:
