@@ -132,6 +132,11 @@ class JournalWriter:
         self._write(frame)
         self.rows += rows
 
+    @property
+    def deleted(self) -> bool:
+        """Whether the file has no name any more: what is appended to it will be lost."""
+        return self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
+
     def close(self) -> None:
         """Close the file; it stays where it is."""
         if self._fd >= 0:

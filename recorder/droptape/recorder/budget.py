@@ -27,6 +27,8 @@ from .state import counters_left, listeners_left
 _FREE, _FREE_MOST, _FREE_BYTES = 0.1, 0.25, 4 << 20
 """Parts of the budget, at least and at most, and bytes that stay free if the latter allows: a
 segment is on disk twice while it is sealed, and a flood writes megabytes between two looks."""
+_SMALL, _QUIET = 1 / 16, 36
+"""Part of the size of a segment, and how much longer a journal waits that has not even that."""
 _LOOK_S = 10.0
 _JOURNALS = "*/*.journal*"
 STATES = {COUNTERS.name: counters_left, LISTENERS.name: listeners_left}
@@ -41,6 +43,15 @@ def filled(budget: int) -> float:
 def rotate_bytes(budget: int, wanted: int) -> int:
     """Return at which size to seal a journal, so that what is removed at once is a small part."""
     return min(wanted, budget // 8)
+
+
+def longest(size: int, rotate_bytes: int, rotate_seconds: float) -> float:
+    """Return how many seconds a journal of `size` bytes may stay open.
+
+    A recording of weeks would fill with small files where little happens, and with it the manifest,
+    which is written anew for each.
+    """
+    return rotate_seconds * (_QUIET if size < rotate_bytes * _SMALL else 1)
 
 
 def used_bytes(ledger: Ledger) -> int:

@@ -8,13 +8,17 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from droptape.format.errors import FormatError
+from droptape.format.errors import DroptapeError, FormatError
 from droptape.format.manifest import Segment, sync_folder
 from droptape.format.schema import Table
 
 from .ledger import Ledger
 from .seal import DAMAGED, Sealed, seal_journal
 from .segment import SegmentFile
+
+
+class DeletedError(DroptapeError):
+    """What a job works on is there no more."""
 
 
 class Job(Protocol):
@@ -58,23 +62,38 @@ class SealJob:
 
     held_bytes = 0
 
-    def __init__(self, ledger: Ledger, journal: Path, whole_bytes: int | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, journal: Path, rows: int, whole_bytes: int | None = None
+    ) -> None:
         """Prepare.
 
         Args:
             ledger: the manifest.
             journal: what to seal.
+            rows: how many it was given.
             whole_bytes: what follows these is a part of a frame that is in another journal; None
                 for a journal that has no such part.
         """
         self.name = f"{journal.parent.name}/{journal.name}"
         self._ledger = ledger
         self._journal = journal
+        self._rows = rows
         self._whole_bytes = whole_bytes
         self._sealed: Sealed | None = None
 
     def run(self) -> None:
-        """Seal, record, remove the journal."""
+        """Seal, record, remove the journal; DeletedError when somebody else has removed it."""
+        try:
+            self._run()
+        except FileNotFoundError as exc:
+            if self._journal.exists() or not self._ledger.intact():
+                raise
+            if self._sealed is None:
+                raise DeletedError(
+                    f"{self.name} was deleted before it was sealed, with {self._rows:,} rows"
+                ) from exc
+
+    def _run(self) -> None:
         if self._whole_bytes is not None:
             os.truncate(self._journal, self._whole_bytes)
             self._whole_bytes = None

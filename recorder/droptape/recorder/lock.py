@@ -29,7 +29,7 @@ class FolderLock:
         while True:
             self._fd = os.open(self._path, flags, 0o640)
             try:
-                self._take()
+                self._take(self._fd)
             except BaseException:
                 os.close(self._fd)
                 raise
@@ -37,18 +37,18 @@ class FolderLock:
                 return
             os.close(self._fd)  # who had it before removed it: nobody would find it locked
 
-    def _take(self) -> None:
+    def _take(self, lock: int) -> None:
         # Whoever asks `layout.being_recorded` holds a shared lock for a moment.
         for attempt in range(5):
             try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
                 time.sleep(0.01 * attempt)
         raise LockedError(f"{self._path.parent} is being recorded to by a running droptape-record")
 
     def intact(self) -> bool:
-        """Say whether the folder still has this lock, that is, whether the folder still exists."""
+        """Say whether the folder still has this lock."""
         try:
             found = self._path.lstat()
         except (FileNotFoundError, NotADirectoryError):
@@ -56,6 +56,22 @@ class FolderLock:
         except OSError:
             return True  # the disk does not tell now
         return os.path.samestat(found, os.fstat(self._fd))
+
+    def renew(self) -> bool:
+        """Make the lock anew when somebody deleted only it; False when it cannot be had."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            made = os.open(self._path, flags, 0o640)
+        except OSError:
+            return False
+        try:
+            self._take(made)
+        except LockedError:  # somebody was quicker: it is theirs now
+            os.close(made)
+            return False
+        os.close(self._fd)
+        self._fd = made
+        return self.intact()
 
     def release(self) -> None:
         """Remove the lock."""

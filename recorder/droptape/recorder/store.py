@@ -18,7 +18,7 @@ import pyarrow as pa
 from droptape.format.amount import amounts
 from droptape.format.decode import Records, rows_to_arrow
 from droptape.format.journal import JournalWriter, record_frame
-from droptape.format.layout import MANIFEST, stem
+from droptape.format.layout import LOCK, MANIFEST, stem
 from droptape.format.manifest import Manifest
 from droptape.format.schema import Table
 from droptape.format.tables import LOSSES
@@ -37,8 +37,6 @@ ROTATE_BYTES = 64 << 20
 ROTATE_SECONDS = 60.0
 MEMORY_BYTES = 64 << 20
 _RETRY_SECONDS = 1.0
-_SMALL, _QUIET = 1 / 16, 36
-"""Part of the size of a segment, and how much longer a journal waits that has not even that."""
 
 
 @dataclass(slots=True)
@@ -92,6 +90,7 @@ class Store:
         self._refusal = ""
         self._retry_at = 0.0
         self._checked_at = 0.0
+        self._missing: set[str] = set()
         self._gone = False
         self._closed = False
         self._unsent: deque[Job] = deque()
@@ -236,15 +235,18 @@ class Store:
         self._flush()
         for table, item in list(self._open.items()):
             age = now - item.since
-            if item.writer.bytes >= self._rotate_bytes or age >= self._longest(item):
+            size, longest = item.writer.bytes, self._rotate_seconds
+            if self._budget is not None:
+                longest = budget.longest(size, self._rotate_bytes, longest)
+            if size >= self._rotate_bytes or age >= longest:
                 self._rotate(table)
         self._send()
         if now - self._checked_at >= _RETRY_SECONDS:
             self._checked_at = now
             self._worker.retry()
             self._trim()
+            self._look_for_missing()
             self._send()
-            self._gone = not self._intact()
             if self._ledger.dirty:
                 self._worker.submit(SaveJob(self._ledger))
 
@@ -252,7 +254,7 @@ class Store:
         """End it as if it had never been: nothing was recorded yet."""
         self._closed = True
         self._worker.close()
-        ours = self._intact()
+        ours = self._ledger.intact() and self._lock.intact()
         self._lock.release()
         if ours:
             shutil.rmtree(self.path, ignore_errors=True)
@@ -268,7 +270,7 @@ class Store:
         """
         if self._closed:
             return
-        if not self._intact():
+        if not self._ledger.intact() or not (self._lock.intact() or self._lock.renew()):
             self._gone = True
             self._worker.close()
             for item in self._open.values():
@@ -308,18 +310,16 @@ class Store:
         self._closed = True
         self._lock.release()
 
-    def _intact(self) -> bool:
-        """Say whether the folder is still where it was, as far as the disk tells."""
-        return self._ledger.intact() and self._lock.intact()
-
-    def _longest(self, item: _Open) -> float:
-        """Return how many seconds a journal may stay open.
-
-        A recording of weeks would fill with small files where little happens, and with it the
-        manifest, which is written anew for each.
-        """
-        small = self._budget is not None and item.writer.bytes < self._rotate_bytes * _SMALL
-        return self._rotate_seconds * (_QUIET if small else 1)
+    def _look_for_missing(self) -> None:
+        """Make anew what was deleted, unless all is: the files of a folder go one by one."""
+        missing = {table for table, item in self._open.items() if item.writer.deleted}
+        if not self._lock.intact():
+            missing.add(LOCK)
+        settled, self._missing = missing & self._missing, missing
+        self._gone = not self._ledger.intact() or (LOCK in settled and not self._lock.renew())
+        if not self._gone:
+            for table in settled - {LOCK}:
+                self._rotate(table)
 
     def _count_lost(self, batch: Batch) -> None:
         self.lost += batch.events
@@ -386,7 +386,7 @@ class Store:
             self._retry_at = time.monotonic() + _RETRY_SECONDS
         self._trim()  # first: what is sealed is on disk twice for a while
         whole_bytes = item.writer.bytes if item.writer.torn else None
-        self._unsent.append(SealJob(self._ledger, item.writer.path, whole_bytes))
+        self._unsent.append(SealJob(self._ledger, item.writer.path, item.writer.rows, whole_bytes))
 
     def _trim(self) -> None:
         if self._budget is None or any(job.name == budget.TrimJob.name for job in self._unsent):

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from droptape.format.errors import DroptapeError
+
 from . import memory
 from .jobs import Job
 from .ledger import Ledger
@@ -112,10 +114,12 @@ class Worker:
                 if self._keep(job):
                     self._trouble[job.name] = exc.strerror or str(exc)
         except Exception as exc:  # noqa: BLE001 - a bug must not end the thread: others still work
-            self._ledger.note(f"{job.name} was not sealed: {exc!r}")
+            ours = isinstance(exc, DroptapeError)
+            told = str(exc) if ours else f"{job.name} was not sealed: {exc!r}"
+            self._ledger.note(told)
             with self._lock:
-                self._trouble[job.name] = f"{job.name} was not sealed: {exc!r}"
-                self._given_up.append(self._trouble[job.name])
+                self._trouble[job.name] = told
+                self._given_up.append(told)
         else:
             with self._lock:
                 self._trouble.pop(job.name, None)

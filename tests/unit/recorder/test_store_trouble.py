@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import resource
+import shutil
 import subprocess
 import time
 import zlib
@@ -17,11 +19,14 @@ import pytest
 
 from droptape.bpf.kinds import all_kinds
 from droptape.format.journal import JournalWriter, record_frame
+from droptape.format.layout import LOCK, being_recorded
 from droptape.format.manifest import Manifest
 from droptape.format.tables import REASONS, TABLES, TOTALS
 from droptape.recorder import jobs, reserve, worker
 from droptape.recorder import store as store_module
+from droptape.recorder.lock import FolderLock, LockedError
 from droptape.recorder.place import StoreError
+from droptape.recorder.recovery import recover
 from droptape.recorder.seal import seal_journal
 from droptape.recorder.store import Store
 
@@ -297,3 +302,57 @@ def test_the_reserve_takes_up_room_also_where_files_are_compressed(tmp_path: Pat
     assert len(zlib.compress(kept)) >= len(kept) > 0
     store.close("test")
     assert not list((tmp_path / "rec").glob(reserve.PATTERN))
+
+
+@pytest.mark.parametrize("what", ["journal", "table"])
+def test_a_deleted_journal_costs_what_was_in_it(tmp_path: Path, what: str) -> None:
+    folder = tmp_path / "rec"
+    store = make_store(folder)
+    store.append("drops", numbered(0, 10), OFFSET)
+    if what == "table":
+        shutil.rmtree(folder / "drops")
+    else:
+        next(folder.glob("drops/*.journal")).unlink()
+    for second in 2, 4:
+        store.tick(time.monotonic() + second)
+    deadline = time.monotonic() + 10
+    while "deleted" not in store.trouble:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    store.append("drops", numbered(10, 10), OFFSET)
+    store.close("test")
+    assert acks(folder) == list(range(10, 20))
+    manifest = Manifest.read(folder)
+    assert [n for n in manifest.notes if re.fullmatch(r"drops/0.*journal was deleted .*10 rows", n)]
+    assert manifest.state == "complete"
+
+
+def test_a_deleted_lock_is_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "rec"
+    store = make_store(folder)
+    (folder / LOCK).unlink()
+    assert not being_recorded(folder)
+    store.tick(time.monotonic() + 2)
+    assert not (folder / LOCK).exists()  # all of the folder may be going
+    store.tick(time.monotonic() + 4)
+    assert not store.gone
+    assert being_recorded(folder)
+    with pytest.raises(LockedError):
+        recover(folder)
+    store.append("drops", numbered(0, 10), OFFSET)
+    store.close("test")
+    assert acks(folder) == list(range(10))
+    assert not (folder / LOCK).exists()
+
+
+def test_a_lock_that_somebody_else_took_is_theirs(tmp_path: Path) -> None:
+    folder = tmp_path / "rec"
+    store = make_store(folder)
+    (folder / LOCK).unlink()
+    other = FolderLock(folder)
+    for second in 2, 4:
+        store.tick(time.monotonic() + second)
+    assert store.gone
+    store.close("test")
+    assert other.intact()
+    other.release()
