@@ -297,7 +297,7 @@ class Store:
             manifest.state = "complete"
             manifest.ended_ns = time.time_ns()
             manifest.ended_by = ended_by
-            manifest.notes.extend(failures)
+            manifest.notes.extend(f for f in failures if f not in manifest.notes)
         if self.lost:
             failures.append(f"{self.lost:,} events were lost to a full disk")
         self._refusal = "; ".join(failures)
