@@ -102,6 +102,24 @@ def policy(stage: Stage) -> Expected:
 
 
 @making
+def xdp_behind_the_driver(stage: Stage) -> Expected:
+    server, client, link = stage.pair()
+    burst = trouble.xdp_drop(server, client, link, by_driver=False, count=70)
+    return Expected(
+        "policy", server, "warning",
+        {"decided_by": "XDP", "by_xdp": True, "ifname": link.device(server),
+         "owner_comm": "chatter", "owner_pid": burst.pid},
+    )  # fmt: skip
+
+
+@making
+def xdp_in_the_driver(stage: Stage) -> Expected:
+    server, client, link = stage.pair()
+    trouble.xdp_drop(server, client, link, by_driver=True, count=70)
+    return Expected("policy", server, "notice", {"decided_by": "XDP", "by_xdp": True})
+
+
+@making
 def other(stage: Stage) -> Expected:
     server, wire = stage.wired()
     listener = trouble.start_listener(server, wire.local())

@@ -62,6 +62,7 @@ from lab.trouble.pressure import Crammed, busy_socket, small_receive_buffer
 from lab.trouble.reset import Cause, Reset, reset_connection
 from lab.trouble.silence import Silence, refused, unacknowledged, unanswered, unfinished
 from lab.trouble.windows import Transfer, slow_tcp_reader, transfer, without_window_scaling
+from lab.trouble.xdp import xdp_drop
 
 __all__ = [
     "Blackhole",
@@ -125,4 +126,5 @@ __all__ = [
     "unfinished",
     "unread_tun",
     "without_window_scaling",
+    "xdp_drop",
 ]

@@ -76,7 +76,8 @@ def _send(_child: Child, target: Endpoint, count: int, size: int) -> None:
         time.sleep(0.3)  # Until the recorder has seen whose socket it is.
 
 
-def _datagrams(host: Host, target: Endpoint, count: int, size: int) -> Burst:
+def send_datagrams(host: Host, target: Endpoint, count: int, size: int) -> Burst:
+    """Send datagrams from a process of its own."""
     sender = host.spawn_as("chatter", _send, target, count, size)
     sender.join()
     return Burst(count, sender.pid)
@@ -87,7 +88,7 @@ def silent_neighbour(client: Host, link: Link, address: str, *, count: int = 20)
     neighbour = f"net.ipv4.neigh.{link.device(client)}"
     client.sysctl(f"{neighbour}.mcast_solicit", 1)
     client.sysctl(f"{neighbour}.retrans_time_ms", 100)
-    burst = _datagrams(client, Endpoint(address, 9), count, 100)
+    burst = send_datagrams(client, Endpoint(address, 9), count, 100)
     time.sleep(0.5)
     return burst
 
@@ -96,7 +97,7 @@ def short_queue(client: Host, link: Link, address: str, *, count: int = 500) -> 
     """Send datagrams faster than a token bucket at the device lets them out: QDISC_DROP."""
     shape = ["root", "tbf", "rate", "1mbit", "burst", "4kb", "limit", "10kb"]
     client.run(["tc", "qdisc", "add", "dev", link.device(client), *shape])
-    return _datagrams(client, Endpoint(address, 9), count, 1000)
+    return send_datagrams(client, Endpoint(address, 9), count, 1000)
 
 
 def unread_tun(server: Host, wire: Wire, *, count: int = 900) -> Burst:
@@ -104,7 +105,7 @@ def unread_tun(server: Host, wire: Wire, *, count: int = 900) -> Burst:
 
     It takes as many as its queue is long, 500.
     """
-    return _datagrams(server, Endpoint(wire.remote(1).address, 9), count, 100)
+    return send_datagrams(server, Endpoint(wire.remote(1).address, 9), count, 100)
 
 
 def _refuse_all(child: Child, address: str) -> None:
@@ -120,7 +121,7 @@ def _refuse_all(child: Child, address: str) -> None:
 def socket_filter(server: Host, client: Host, address: str, *, count: int = 20) -> Burst:
     """Send datagrams to a socket whose own filter lets none through: SOCKET_FILTER."""
     reader = server.spawn_as("picky", _refuse_all, address)
-    _datagrams(client, reader.ready(), count, 100)
+    send_datagrams(client, reader.ready(), count, 100)
     reader.stop()
     return Burst(count, reader.pid)
 

@@ -38,6 +38,7 @@ SYMBOLS = (
     (0x0, "_stext", None),
     (0x1000, "tcp_v4_rcv", None),
     (0x3000, "nft_do_chain", "nf_tables"),
+    (0x5000, "do_xdp_generic", None),
 )
 
 

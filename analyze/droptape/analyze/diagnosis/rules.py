@@ -44,7 +44,7 @@ class Rule:
         title: what it looks for.
         needs: tables without which it says nothing; ``drops.reason``: that column with values.
         helps: tables that are taken to be empty where the recording has none.
-        covers: drop reasons that it explains.
+        covers: drop reasons that it explains, or "REASON in FUNCTION".
         healthy: what holds when it finds nothing.
         thresholds: the parameters of its query.
         query: a SELECT with a row for each finding.

@@ -70,7 +70,7 @@ class _Asking:
     """One recording being asked.
 
     Attributes:
-        covered: drop reasons that some rule explains.
+        covered: drop reasons that some rule explains, or "REASON in FUNCTION".
         answers: how many rules could be asked.
         failures: what the others raised.
     """
@@ -161,8 +161,9 @@ class _Asking:
             parts["settings"] = load("diagnosis_settings")
         if "counters" in parts:
             parts["growth"] = load("diagnosis_growth")
-        covered = ", ".join(f"({literal(reason)})" for reason in (*self.covered, ""))
-        parts["covered"] = f"SELECT * FROM (VALUES {covered}) AS listed(reason)"
+        pairs = [part.partition(" in ")[::2] for part in (*self.covered, "")]
+        covered = ", ".join(f"({literal(reason)}, {literal(code)})" for reason, code in pairs)
+        parts["covered"] = f"SELECT * FROM (VALUES {covered}) AS listed(reason, function)"
         parts["span"] = f"SELECT greatest({self.info.seconds}, 1)::DOUBLE AS seconds"
         tables = ", ".join(f"{name(table)} AS ({sql})" for table, sql in parts.items())
         ask = self.rec.database.ask if rule.own else self.rec.sql
