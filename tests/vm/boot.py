@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import socket
@@ -44,6 +45,11 @@ _MACHINES = {
     "x86_64": ("qemu-system-x86_64", "q35", "ttyS0"),
     "aarch64": ("qemu-system-aarch64", "virt,gic-version=3", "ttyAMA0"),
 }
+
+
+_CRASH = re.compile(
+    r"BUG:|Oops|general protection|nable to handle|invalid opcode|Internal error|stack guard"
+)
 
 
 class BootError(Exception):
@@ -143,8 +149,15 @@ def _once(
         process = stack.enter_context(_ending(arguments, console))
         problem = _follow(process, exchange / "output", timeout, output)
         console.seek(0)
-        said = console.read().decode(errors="replace").splitlines()[-15:]
+        said = _last_words(console.read().decode(errors="replace"))
         return [problem, *said] if problem else said
+
+
+def _last_words(console: str) -> list[str]:
+    """Return the end of the console, from where a crash begins if there is one."""
+    lines = console.splitlines()
+    crashes = (number for number, line in enumerate(lines) if _CRASH.search(line))
+    return lines[next(crashes, len(lines) - 15) :][:200] if len(lines) > 15 else lines
 
 
 def _job(command: Sequence[str]) -> str:
