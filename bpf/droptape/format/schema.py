@@ -7,7 +7,6 @@ so that it can be read without the program that wrote it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -232,11 +231,6 @@ class Table:
             "cluster": list(self.cluster),
             "columns": [c.to_json() for c in self.columns],
         }
-
-    @cached_property
-    def text(self) -> str:
-        """`to_json` as it stands in recording.json, indented by two places."""
-        return json.dumps(self.to_json(), indent=1).replace("\n", "\n  ")
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Table:
