@@ -157,7 +157,7 @@ def _last_words(console: str) -> list[str]:
     """Return the end of the console, from where a crash begins if there is one."""
     lines = console.splitlines()
     crashes = (number for number, line in enumerate(lines) if _CRASH.search(line))
-    return lines[next(crashes, len(lines) - 15) :][:200] if len(lines) > 15 else lines
+    return lines[next(crashes, max(len(lines) - 60, 0)) :][:200]
 
 
 def _job(command: Sequence[str]) -> str:

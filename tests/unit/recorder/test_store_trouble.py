@@ -172,6 +172,13 @@ def test_a_disk_that_stays_full_leaves_journals_and_says_so(
     assert acks(folder) == list(range(5000))
 
 
+def wait_for_trouble(store: Store, words: str) -> None:
+    deadline = time.monotonic() + 10
+    while words not in store.trouble:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_bug_in_sealing_is_told_and_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,10 +192,7 @@ def test_a_bug_in_sealing_is_told_and_ends_nothing(
     monkeypatch.setattr(jobs, "seal_journal", broken)
     store.append("drops", numbered(0, 10), OFFSET)
     store.tick()
-    deadline = time.monotonic() + 10
-    while "a bug" not in store.trouble:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_trouble(store, "a bug")
     store.append("drops", numbered(10, 10), OFFSET)
     store.close("test")
     assert acks(folder) == list(range(20))
@@ -315,10 +319,7 @@ def test_a_deleted_journal_costs_what_was_in_it(tmp_path: Path, what: str) -> No
         next(folder.glob("drops/*.journal")).unlink()
     for second in 2, 4:
         store.tick(time.monotonic() + second)
-    deadline = time.monotonic() + 10
-    while "deleted" not in store.trouble:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_trouble(store, "deleted")
     store.append("drops", numbered(10, 10), OFFSET)
     store.close("test")
     assert acks(folder) == list(range(10, 20))
