@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from droptape.analyze import QueryError, Recording, open_recording
-from unit.analyze.make import NEW_BASE, OLD_BASE, SECOND, START, Maker
+from unit.analyze.make import NEW_BASE, OLD_BASE, SECOND, START, SYMBOLS, Maker
 
 
 def test_info(rec: Recording, incident: Path) -> None:
@@ -166,11 +166,12 @@ def test_symbolize(rec: Recording) -> None:
         ("web-1", f"{OLD_BASE + 0x108C:#x}", "tcp_v4_rcv", 0x8C, None, 4),
         ("web-1", f"{OLD_BASE + 0x3010:#x}", "nft_do_chain", 16, "nf_tables", 1),
     ]
-    given = rec.symbolize([OLD_BASE + 0x1001, 5, OLD_BASE + 0x3000 + (1 << 20)]).fetchall()
+    too_far = OLD_BASE + SYMBOLS[-1][0] + (1 << 20)
+    given = rec.symbolize([OLD_BASE + 0x1001, 5, too_far]).fetchall()
     assert {row[1]: row[2:4] for row in given} == {
         f"{OLD_BASE + 0x1001:#x}": ("tcp_v4_rcv", 1),
         "0x5": (None, None),
-        f"{OLD_BASE + 0x3000 + (1 << 20):#x}": (None, None),
+        f"{too_far:#x}": (None, None),
     }
     assert rec.symbolize([NEW_BASE + 0x1001]).fetchall()[0][2] is None
 
