@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ _MAX_RAW = 1 << 28
 _LZ4_RATIO = 255
 _SLACK = 1 << 16
 _CODEC = "lz4"
+_COPIED = 1 << 20
 _FIRST_SEARCH, _SEARCH = 1 << 9, 1 << 16
 _WASTE = 64 << 20
 """Bytes that may be read in vain, beside four times the file, before the search is given up."""
@@ -64,6 +66,11 @@ def record_frame(records: Records, wall_offset_ns: int) -> bytes:
     # Not `tobytes`: it copies records field by field.
     payload = np.ascontiguousarray(records).view("u1").data
     return encode_frame(RECORDS, len(records), payload, wall_offset_ns)
+
+
+def _create(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(path, flags, 0o640)
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -85,6 +92,7 @@ class JournalWriter:
     Attributes:
         rows: rows appended.
         bytes: size of the file.
+        since: when it was opened, as time.monotonic() has it.
         torn: a frame was written in part and could not be cut off: append no more, what would
             follow could not be read.
     """
@@ -100,9 +108,9 @@ class JournalWriter:
         self.path = path
         self.table = table
         self.rows = 0
+        self.since = time.monotonic()
         self.torn = False
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(path, flags, 0o640)
+        self._fd = _create(path)
         header = json.dumps({"table": table.to_json(), "recording": recording}).encode()
         self.bytes = 0
         try:
@@ -134,14 +142,51 @@ class JournalWriter:
 
     @property
     def deleted(self) -> bool:
-        """Whether the file has no name any more: what is appended to it will be lost."""
-        return self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
+        """Whether the file is not under its name any more, where it will be looked for."""
+        try:
+            there = self.path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:  # such as a folder that may not be read any more: writing goes on
+            return False
+        return not os.path.samestat(there, os.fstat(self._fd))
 
-    def close(self) -> None:
-        """Close the file; it stays where it is."""
-        if self._fd >= 0:
+    def close(self, *, restore: bool = False) -> bool:
+        """Close the file; it stays where it is.
+
+        Args:
+            restore: if it is `deleted`, write it anew: its content lives as long as it is open.
+
+        Returns:
+            Whether it was written anew.
+
+        Raises:
+            OSError: it could not be, or the file system tells only now that it could not write.
+        """
+        if self._fd < 0:
+            return False
+        try:
+            restored = restore and self.deleted
+            if restored:
+                self._restore()
+        finally:
             descriptor, self._fd = self._fd, -1
             os.close(descriptor)
+        return restored
+
+    def _restore(self) -> None:
+        self.path.parent.mkdir(mode=0o750, exist_ok=True)
+        copy, at = _create(self.path), 0
+        try:
+            while part := os.pread(self._fd, min(self.bytes - at, _COPIED), at):
+                write_all(copy, part)
+                at += len(part)
+        except OSError:
+            os.close(copy)
+            self.path.unlink(missing_ok=True)
+            raise
+        os.close(self._fd)
+        self._fd, self.torn = copy, False
 
 
 def _too_large(raw: int, stored: int) -> bool:

@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +36,6 @@ ROTATE_BYTES = 64 << 20
 ROTATE_SECONDS = 60.0
 MEMORY_BYTES = 64 << 20
 _RETRY_SECONDS = 1.0
-
-
-@dataclass(slots=True)
-class _Open:
-    """A journal that is being appended to, and when (time.monotonic) it was opened."""
-
-    writer: JournalWriter
-    since: float
 
 
 class Store:
@@ -81,7 +72,7 @@ class Store:
             rotate_bytes = budget.rotate_bytes(disk_budget, rotate_bytes)
         self._rotate_bytes = rotate_bytes
         self._rotate_seconds = rotate_seconds
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, JournalWriter] = {}
         self._sequence: dict[str, int] = {}
         self._backlog = Backlog(memory_bytes)
         self._lost = LostRows()
@@ -171,7 +162,7 @@ class Store:
     @property
     def bytes(self) -> int:
         """Bytes on disk: sealed segments and open journals."""
-        return self._ledger.sealed_bytes + sum(i.writer.bytes for i in self._open.values())
+        return self._ledger.sealed_bytes + sum(i.bytes for i in self._open.values())
 
     def update(self) -> AbstractContextManager[Manifest]:
         """Give the manifest to be changed, in a `with` block; it is written soon after."""
@@ -191,7 +182,7 @@ class Store:
         batch = Batch(table, record_frame(records, wall_offset_ns), len(records))
         if not self._backlog and self._write(batch):
             # Between two ticks a flood could outgrow a small budget.
-            if self._budget is not None and self._open[table].writer.bytes >= self._rotate_bytes:
+            if self._budget is not None and self._open[table].bytes >= self._rotate_bytes:
                 self._rotate(table)
                 self._send()
             return
@@ -233,9 +224,9 @@ class Store:
         """
         now = time.monotonic() if now is None else now
         self._flush()
-        for table, item in list(self._open.items()):
-            age = now - item.since
-            size, longest = item.writer.bytes, self._rotate_seconds
+        for table, journal in list(self._open.items()):
+            age = now - journal.since
+            size, longest = journal.bytes, self._rotate_seconds
             if self._budget is not None:
                 longest = budget.longest(size, self._rotate_bytes, longest)
             if size >= self._rotate_bytes or age >= longest:
@@ -273,9 +264,9 @@ class Store:
         if not self._ledger.intact() or not (self._lock.intact() or self._lock.renew()):
             self._gone = True
             self._worker.close()
-            for item in self._open.values():
+            for journal in self._open.values():
                 with contextlib.suppress(OSError):
-                    item.writer.close()
+                    journal.close()
             self._closed = True
             self._lock.release()
             return
@@ -312,7 +303,7 @@ class Store:
 
     def _look_for_missing(self) -> None:
         """Make anew what was deleted, unless all is: the files of a folder go one by one."""
-        missing = {table for table, item in self._open.items() if item.writer.deleted}
+        missing = {table for table, journal in self._open.items() if journal.deleted}
         if not self._lock.intact():
             missing.add(LOCK)
         settled, self._missing = missing & self._missing, missing
@@ -342,29 +333,32 @@ class Store:
         return self.path / table / (stem(sequence, time.time_ns()) + ending)
 
     def _journal(self, table: str) -> JournalWriter:
-        item = self._open.get(table)
-        if item is None:
+        journal = self._open.get(table)
+        if journal is None:
             self._ledger.check()
             path = self._next(table, ".journal")
             path.parent.mkdir(mode=0o750, exist_ok=True)
-            writer = JournalWriter(path, self._tables[table], self._ledger.recording_id)
-            item = self._open[table] = _Open(writer, time.monotonic())
+            journal = JournalWriter(path, self._tables[table], self._ledger.recording_id)
+            self._open[table] = journal
             self._journals.add(path)
             self._sequence[table] = self._sequence.get(table, 0) + 1
-        return item.writer
+        return journal
 
     def _write(self, batch: Batch) -> bool:
         """Append to the journal; False, and a time to try again, when the disk refuses."""
         try:
             self._journal(batch.table).append_frame(batch.frame, batch.rows)
         except OSError as exc:
-            self._refusal = f"{self.path}: {exc.strerror or exc}"
-            self._retry_at = time.monotonic() + _RETRY_SECONDS
-            item = self._open.get(batch.table)
-            if item is not None and (item.writer.torn or exc.errno == errno.EFBIG):
+            self._refuse(exc)
+            journal = self._open.get(batch.table)
+            if journal is not None and (journal.torn or exc.errno == errno.EFBIG):
                 self._rotate(batch.table)
             return False
         return True
+
+    def _refuse(self, exc: OSError) -> None:
+        self._refusal = f"{self.path}: {exc.strerror or exc}"
+        self._retry_at = time.monotonic() + _RETRY_SECONDS
 
     def _flush(self) -> None:
         """Write what waits in memory, if the disk takes it again."""
@@ -378,15 +372,15 @@ class Store:
         self._refusal = ""
 
     def _rotate(self, table: str) -> None:
-        item = self._open.pop(table)
+        journal = self._open.pop(table)
         try:
-            item.writer.close()
-        except OSError as exc:  # network file systems tell here that they could not write
-            self._refusal = f"{self.path}: {exc.strerror or exc}"
-            self._retry_at = time.monotonic() + _RETRY_SECONDS
+            if journal.close(restore=self._ledger.intact()):
+                self._ledger.note(f"{table}: a journal was deleted or moved; its rows are not lost")
+        except OSError as exc:
+            self._refuse(exc)
         self._trim()  # first: what is sealed is on disk twice for a while
-        whole_bytes = item.writer.bytes if item.writer.torn else None
-        self._unsent.append(SealJob(self._ledger, item.writer.path, item.writer.rows, whole_bytes))
+        whole_bytes = journal.bytes if journal.torn else None
+        self._unsent.append(SealJob(self._ledger, journal.path, journal.rows, whole_bytes))
 
     def _trim(self) -> None:
         if self._budget is None or any(job.name == budget.TrimJob.name for job in self._unsent):

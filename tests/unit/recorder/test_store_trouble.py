@@ -308,25 +308,48 @@ def test_the_reserve_takes_up_room_also_where_files_are_compressed(tmp_path: Pat
     assert not list((tmp_path / "rec").glob(reserve.PATTERN))
 
 
-@pytest.mark.parametrize("what", ["journal", "table"])
-def test_a_deleted_journal_costs_what_was_in_it(tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize("what", ["journal", "table", "moved"])
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_deleted_journal_costs_nothing(tmp_path: Path, what: str, *, seen: bool) -> None:
     folder = tmp_path / "rec"
     store = make_store(folder)
     store.append("drops", numbered(0, 10), OFFSET)
+    journal = next(folder.glob("drops/*.journal"))
     if what == "table":
         shutil.rmtree(folder / "drops")
+    elif what == "moved":
+        journal.rename(tmp_path / "elsewhere")
     else:
-        next(folder.glob("drops/*.journal")).unlink()
+        journal.unlink()
+    if seen:  # otherwise it is found when it is to be sealed
+        for second in 2, 4:
+            store.tick(time.monotonic() + second)
+    store.append("drops", numbered(10, 10), OFFSET)
+    store.close("test")
+    assert acks(folder) == list(range(20))
+    manifest = Manifest.read(folder)
+    assert [note for note in manifest.notes if "its rows are not lost" in note]
+    assert manifest.state == "complete"
+    assert len(list(folder.glob("drops/*.parquet"))) == 1 + seen
+
+
+def test_a_deleted_journal_that_cannot_be_written_anew_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "rec"
+    store = make_store(folder)
+    store.append("drops", numbered(0, 10), OFFSET)
+    journal = next(folder.glob("drops/*.journal"))
+    shutil.rmtree(journal.parent)
+    journal.parent.touch()
     for second in 2, 4:
         store.tick(time.monotonic() + second)
-    wait_for_trouble(store, "deleted")
+    wait_for_trouble(store, "exists")
+    journal.parent.unlink()
+    store.tick(time.monotonic() + 6)
     store.append("drops", numbered(10, 10), OFFSET)
     store.close("test")
     assert acks(folder) == list(range(10, 20))
-    manifest = Manifest.read(folder)
-    told = [n for n in manifest.notes if re.fullmatch(r"drops/0.*journal was deleted .*10 rows", n)]
-    assert len(told) == 1
-    assert manifest.state == "complete"
+    told = re.compile(r"drops/0.*journal was deleted .*10 rows")
+    assert len([note for note in Manifest.read(folder).notes if told.fullmatch(note)]) == 1
 
 
 def test_a_deleted_lock_is_made_anew(tmp_path: Path) -> None:
