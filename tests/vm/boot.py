@@ -45,11 +45,10 @@ _MACHINES = {
     "x86_64": ("qemu-system-x86_64", "q35", "ttyS0"),
     "aarch64": ("qemu-system-aarch64", "virt,gic-version=3", "ttyAMA0"),
 }
-
-
 _CRASH = re.compile(
     r"BUG:|Oops|general protection|nable to handle|invalid opcode|Internal error|stack guard"
 )
+_CRASH_LINES, _END_LINES = 150, 60
 
 
 class BootError(Exception):
@@ -149,15 +148,19 @@ def _once(
         process = stack.enter_context(_ending(arguments, console))
         problem = _follow(process, exchange / "output", timeout, output)
         console.seek(0)
-        said = _last_words(console.read().decode(errors="replace"))
+        said = last_words(console.read().decode(errors="replace"))
         return [problem, *said] if problem else said
 
 
-def _last_words(console: str) -> list[str]:
-    """Return the end of the console, from where a crash begins if there is one."""
+def last_words(console: str) -> list[str]:
+    """Return the end of a console, and before it the begin of a crash if there was one."""
     lines = console.splitlines()
-    crashes = (number for number, line in enumerate(lines) if _CRASH.search(line))
-    return lines[next(crashes, max(len(lines) - 60, 0)) :][:200]
+    end = max(len(lines) - _END_LINES, 0)
+    crashes = (number for number, line in enumerate(lines[:end]) if _CRASH.search(line))
+    crash = next(crashes, end)
+    if crash + _CRASH_LINES >= end:
+        return lines[crash:]
+    return [*lines[crash : crash + _CRASH_LINES], "...", *lines[end:]]
 
 
 def _job(command: Sequence[str]) -> str:
