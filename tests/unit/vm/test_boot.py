@@ -36,3 +36,7 @@ def test_of_a_crash_with_much_behind_it_both_ends_are_told() -> None:
     assert "..." in said
     assert said[-1] == "after 4999"
     assert len(said) < 300
+
+
+def test_a_line_that_repeats_is_told_once() -> None:
+    assert last_words("one\n" + "daemon: ended\n" * 500) == ["one", "daemon: ended"]
