@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -48,9 +49,15 @@ def _run(args: argparse.Namespace) -> int:
         )  # fmt: skip
 
 
+def _end(number: int, frame: object) -> None:
+    sys.exit(128 + number)
+
+
 def main() -> int:
     """Do what the arguments say; return the exit code."""
     args = _parser().parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: the machine must not go on alone
+        signal.signal(number, _end)
     try:
         if args.command == "fetch":
             for name, kernel in fetch(list(args.kernels), args.machine):

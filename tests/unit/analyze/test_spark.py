@@ -52,8 +52,7 @@ VERBS: dict[str, Callable[[Recording], Any]] = {
     "timeline": lambda rec: rec.timeline(bucket="1s").fetchall(),
     "timeline-by": lambda rec: rec.timeline(bucket="auto", by="saddr", table="drops").fetchall(),
     "timeline-benign": lambda rec: rec.timeline(by="host", include_benign=True).fetchall(),
-    "summary": lambda rec: rec.summary().to_json(),
-    "part": lambda rec: rec.summary(**PART).to_json(),
+    "summary": lambda rec: rec.summary(**PART).to_json(),
 }
 
 
