@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -140,6 +142,16 @@ def test_files_beside_the_dataset_are_not_read(spark: Recording, data: Path) -> 
     file = next(data.glob("drops/*/*/*.parquet"))
     with pytest.raises(QueryError):
         spark.sql(f"SELECT count(*) FROM read_parquet('{file}')").fetchall()
+
+
+def test_it_makes_no_folder_where_the_user_is(spark: Recording) -> None:
+    from pyspark.sql import SparkSession
+
+    assert rows(spark, "SELECT count(*) AS n FROM drops")
+    session = SparkSession.getActiveSession()
+    assert session is not None
+    folder = Path(urlsplit(session.conf.get("spark.sql.warehouse.dir") or "").path)
+    assert folder.parent == Path(tempfile.gettempdir())
 
 
 def test_a_recording_is_not_for_spark(tmp_path: Path, spark_master: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import shutil
@@ -58,7 +59,10 @@ def start(master: str | None) -> SparkSession:
     chosen = master or os.environ.get("SPARK_MASTER") or LOCAL
     _need_master(chosen)
     builder = SparkSession.builder.master(chosen).appName("droptape")
-    for name, value in _SETTINGS.items():
+    # Spark makes this folder, for tables of its own that nobody asks for: not where the user is.
+    warehouse = tempfile.mkdtemp(prefix="droptape-spark-")
+    atexit.register(shutil.rmtree, warehouse, ignore_errors=True)
+    for name, value in {**_SETTINGS, "spark.sql.warehouse.dir": Path(warehouse).as_uri()}.items():
         builder = builder.config(name, value)
     try:
         with _quiet() as said:
