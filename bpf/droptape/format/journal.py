@@ -142,14 +142,11 @@ class JournalWriter:
 
     @property
     def deleted(self) -> bool:
-        """Whether the file is not under its name any more, where it will be looked for."""
-        try:
-            there = self.path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            return True
-        except OSError:  # such as a folder that may not be read any more: writing goes on
-            return False
-        return not os.path.samestat(there, os.fstat(self._fd))
+        """Whether the file has no name any more, and with it goes what is in it.
+
+        One that was moved has its rows where it is now: written anew they would be there twice.
+        """
+        return self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
 
     def close(self, *, restore: bool = False) -> bool:
         """Close the file; it stays where it is.

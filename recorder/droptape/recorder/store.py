@@ -375,7 +375,7 @@ class Store:
         journal = self._open.pop(table)
         try:
             if journal.close(restore=self._ledger.intact()):
-                self._ledger.note(f"{table}: a journal was deleted or moved; its rows are not lost")
+                self._ledger.note(f"{table}: a journal was deleted; its rows are not lost")
         except OSError as exc:
             self._refuse(exc)
         self._trim()  # first: what is sealed is on disk twice for a while
