@@ -22,6 +22,8 @@ import numpy.typing as npt
 from .syscall import MapShape
 
 FOLDER = Path("/var/cache/droptape")
+FOLDER_OF_SERVICE = "CACHE_DIRECTORY"
+"""Environment variable with the folder that systemd made for a service and its user."""
 # A FIFO must not hold whoever opens it.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _KEPT = 12
@@ -96,11 +98,18 @@ def joined(parts: Sequence[Compiled]) -> Compiled:
 
 
 class Cache:
-    """Compiled programs in a folder that nobody but root can write.
+    """Compiled programs in a folder that nobody but its owner can write.
 
-    What is in it is loaded into the kernel, so it is used only by root, and only while the folder
-    and the file are root's own. Where it cannot be used, programs are compiled each time.
+    What is in it is loaded into the kernel, so it is used only by its owner, and only while the
+    folder and the file are the owner's own. Where it cannot be used, programs are compiled each
+    time.
     """
+
+    @classmethod
+    def of_this_user(cls) -> Cache:
+        """Return root's, or that of the service this is."""
+        given = os.environ.get(FOLDER_OF_SERVICE, "").partition(":")[0]
+        return cls(Path(given), os.geteuid()) if given.startswith("/") else cls(FOLDER)
 
     def __init__(self, folder: Path = FOLDER, owner: int = 0) -> None:
         """Use `folder`, which is made when it is missing.

@@ -45,12 +45,12 @@ def compiled(
     Args:
         sources: the C sources; each is whole, and maps of the same name are the same.
         cast: BTF id of the kernel function bpf_rdonly_cast, 0 when the source does not call it.
-        cache: where to look and keep; the host's by default.
+        cache: where to look and keep; the host's or the service's by default.
 
     Raises:
         LoaderError: they cannot be compiled; the text says why and what to do.
     """
-    cache = cache or Cache()
+    cache = cache or Cache.of_this_user()
     text = "\n".join((f"{_compiler()} {_CFLAGS} {cast}", *sources))
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     found = cache.find(key)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from droptape.bpf import compiled
 from droptape.bpf.compiled import Cache, Compiled
 from droptape.bpf.syscall import MapShape
 
@@ -111,3 +112,25 @@ def test_a_use_is_noted(folder: Path) -> None:
     os.utime(path, ns=(1, 1))
     cache(folder).find(KEY)
     assert path.stat().st_mtime_ns > 1
+
+
+def test_a_service_uses_the_folder_that_systemd_made_for_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.mkdir(mode=0o700)
+    monkeypatch.setenv("CACHE_DIRECTORY", str(folder))
+    Cache.of_this_user().keep(KEY, SOME)
+    assert cache(folder).find(KEY) == SOME
+    folder.chmod(0o722)
+    assert Cache.of_this_user().find(KEY) is None
+
+
+@pytest.mark.parametrize("given", ["", "cache"])
+def test_what_is_not_the_folder_of_a_service_is_not_used(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CACHE_DIRECTORY", given)
+    monkeypatch.setattr(compiled, "FOLDER", tmp_path / "root")
+    Cache.of_this_user().keep(KEY, SOME)
+    assert {path.name for path in tmp_path.iterdir()} <= {"root"}

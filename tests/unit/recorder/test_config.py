@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from droptape.bpf import compiled
 from droptape.recorder.cli import _options, parser
 from droptape.recorder.config import with_config
 from droptape.recorder.options import Options, UsageError
@@ -144,6 +145,13 @@ def test_the_unit_has_room_for_maps_on_linux_5_10() -> None:
     unit = (SHIPPED / "droptape-record.service").read_text()
     assert "CAP_SYS_RESOURCE" not in unit
     assert "\nLimitMEMLOCK=infinity\n" in unit
+
+
+def test_the_unit_keeps_its_programs_apart_from_those_of_root() -> None:
+    unit = (SHIPPED / "droptape-record.service").read_text()
+    (folder,) = re.findall(r"^CacheDirectory=(\S+)$", unit, re.MULTILINE)
+    assert Path("/var/cache", folder) != compiled.FOLDER  # systemd would give root's to the user
+    assert "\nCacheDirectoryMode=0700\n" in unit
 
 
 @pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="no systemd-sysusers here")
