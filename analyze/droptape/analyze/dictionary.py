@@ -120,6 +120,22 @@ class Dictionary:
         return f"map([{keys}], [{values}]::{kind}[])[t.{name(column)}]"
 
 
+class Dictionaries:
+    """The dictionaries of one recording, each read when it is asked for first."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, schema: str, source: Source) -> None:
+        """Take them from the tables ``d_<name>`` of `schema`."""
+        self._from = connection, schema, source
+        self._known: dict[tuple[Join, bool], Dictionary | Dated] = {}
+
+    def read(self, join: Join, *, timed: bool) -> Dictionary | Dated:
+        """Return the dictionary that `join` names, for rows that have a time or not."""
+        found = self._known.get((join, timed))
+        if found is None:
+            found = self._known[join, timed] = Dictionary.read(*self._from, join, timed=timed)
+        return found
+
+
 def _grouped(table: str, key: str, fields: tuple[pa.Field[Any], ...]) -> str:
     picked = "".join(f", any_value({name(f.name)}) AS {name(f.name)}" for f in fields)
     return f"SELECT {name(key)}{picked} FROM {table} GROUP BY {name(key)}"

@@ -19,7 +19,13 @@ from droptape.format.tables import TABLES
 from droptape.format.types import ADDRESS, KSYM, ViewColumn
 
 from .dated import Dated
-from .dictionary import LOCATIONS, Dictionary, dictionary_schema, missing_columns
+from .dictionary import (
+    LOCATIONS,
+    Dictionaries,
+    Dictionary,
+    dictionary_schema,
+    missing_columns,
+)
 from .engine import literal, name, sql_list
 from .shape import empty, null
 from .source import Source, StoredTable
@@ -52,21 +58,21 @@ def create(
     connection: duckdb.DuckDBPyConnection, sources: list[Source], window: Window | None = None
 ) -> dict[str, View]:
     """Create all views, of the rows in `window`; return those that users see, by name."""
-    octets = [str(number) for number in range(256)]
-    connection.execute(
-        load("addr_text", octets=sql_list(octets), dotted=sql_list(f".{o}" for o in octets))
-    )
+    connection.execute(load("addr_text", octets=_octets(""), dotted=_octets(".")))
     connection.execute(load("addr"))
     connection.execute("CREATE SCHEMA raw")
     for index, source in enumerate(sources):
         _create_stored(connection, f"r{index}", source)
         source.complete_from = _complete_from(connection, f"r{index}", source)
+    dictionaries = [
+        Dictionaries(connection, f"r{index}", source) for index, source in enumerate(sources)
+    ]
     views: dict[str, View] = {}
     for table in _all_tables(sources):
         having = [(i, s, s.tables[table].table) for i, s in enumerate(sources) if table in s.tables]
         for schema in ("raw", "main"):
             parts = [
-                _select(connection, f"r{i}", s, t, schema == "raw", _of(s, window))
+                _select(dictionaries[i], f"r{i}", s, t, schema == "raw", _of(s, window))
                 for i, s, t in having
             ]
             connection.execute(
@@ -74,6 +80,15 @@ def create(
             )
         views[table] = _describe(table, [declared for _, _, declared in having])
     return views
+
+
+def _octets(before: str) -> str:
+    """Return a constant list of the 256 octets as text, each with `before` in front.
+
+    Not as a list of 256 constants: DuckDB looks at each of them wherever the macro is used.
+    """
+    texts = " ".join(f"{before}{number}" for number in range(256))
+    return f"string_split({literal(texts)}, ' ')"
 
 
 def _complete_from(
@@ -130,7 +145,7 @@ def named_columns(table: Table) -> list[tuple[Column, ViewColumn]]:
 
 
 def _select(
-    connection: duckdb.DuckDBPyConnection,
+    known: Dictionaries,
     schema: str,
     source: Source,
     table: Table,
@@ -146,7 +161,7 @@ def _select(
     """
     timed = "ts_ns" in table.arrow_schema.names
     dictionaries = {
-        column.name: Dictionary.read(connection, schema, source, column.type.join, timed=timed)
+        column.name: known.read(column.type.join, timed=timed)
         for column in table
         if column.type.join is not None
     }

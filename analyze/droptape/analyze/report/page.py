@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from functools import cache
 from importlib.resources import files
 from string import Template
@@ -18,6 +17,7 @@ from .cube import DIMENSIONS
 from .findings import findings
 from .gather import CURVES, Gathered, gather
 from .html import Html, join, query, script_json, table, text
+from .library import library
 from .queries import queries
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def page(rec: Recording) -> str:
     try:
         from .pictures import pictures
 
-        library = _library()
+        drawing = library()
     except ImportError as exc:
         raise QueryError(f"{exc.name} is not installed: pip install 'droptape[report]'") from exc
     found = gather(rec)
@@ -63,10 +63,10 @@ def page(rec: Recording) -> str:
     style, script = _asset("style.css"), _asset("script.js")
     heading = _heading(found)
     return Template(_asset("page.html")).substitute(
-        policy=_policy((style,), (library, script)),
+        policy=_policy((style,), (drawing, script)),
         title=text(f"{heading}: droptape report"),
         style=style,
-        library=library,
+        library=drawing,
         script=script,
         heading=text(heading),
         facts=sections.facts(found),
@@ -140,16 +140,6 @@ def _choices() -> Html:
 @cache
 def _asset(name: str) -> str:
     return (files(__package__ or "") / "assets" / name).read_text("utf-8")
-
-
-@cache
-def _library() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script, from the package that carries them."""
-    import vl_convert
-
-    script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    # Nothing in it may end the script element, or begin what changes how its end is found.
-    return re.sub(r"<(?=/script|!--|script)", r"\\x3c", script, flags=re.IGNORECASE)
 
 
 def _policy(styles: tuple[str, ...], scripts: tuple[str, ...]) -> str:
