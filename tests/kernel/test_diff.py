@@ -14,7 +14,7 @@ from droptape.analyze.comparison import Verdict
 from lab import Child, Host, Lab, trouble
 from lab.recorder import Recorder
 
-SECONDS = 8
+SECONDS = 5
 
 
 def _serve(child: Child, address: str) -> None:

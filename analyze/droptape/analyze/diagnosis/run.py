@@ -32,7 +32,7 @@ _SAMPLED = ("counters", "listeners", "sysctls")
 
 _MINUTE_NS = 60_000_000_000
 _REQUIRED = ("severity", "events")
-_MADE = ("owner", "since", "until", "in_ns", "place")
+_MADE = ("owner", "others", "since", "until", "in_ns", "place")
 
 
 def diagnose(rec: Recording, rules: Iterable[Rule]) -> Diagnosis:
@@ -219,9 +219,12 @@ class _Asking:
         start = self.info.started_ns or 0
         comm, pid = row.get("owner_comm"), row.get("owner_pid")
         owner = f"{comm}[{pid}]" if comm and pid is not None else comm or "an unknown process"
+        more = (row.get("owners") or 1) - 1
+        others = f" and {more:,} other process{'es' if more > 1 else ''}" if more > 0 else ""
         in_ns, place = self._namespace(row.get("netns"))
         return {
             "owner": owner,
+            "others": Made(others),
             "since": offset(row.get("since_ns"), start),
             "until": offset(row.get("until_ns"), start),
             "in_ns": Made(in_ns),
