@@ -171,11 +171,17 @@ NETNS_NAMES = Table(
         Column(
             "name",
             STRING,
-            "name under /run/netns, `host` for the initial one, else the "
-            "container's or unit's that has a process in it",
+            "name under /run/netns, `host` for the initial one; where that is none or a number, "
+            "the container's or unit's that has a process in it",
         ),
         Column("pid", U32, "a process in it when it was read"),
         Column("since", WALL, "from when on the number means this; null: from the start"),
+        Column(
+            "source",
+            STRING,
+            "what gives it the name: ip (/run/netns, so `ip netns` knows it), docker (its folder "
+            "of namespaces), host, process (the container or unit of one in it); null without one",
+        ),
     ),
     role="dictionary",
 )

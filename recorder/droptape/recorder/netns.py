@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from .cgroups import identify
 from .container_names import ContainerNames
@@ -15,6 +17,21 @@ from .readable import readable
 
 PROC = Path("/proc")
 NAMED = (Path("/run/netns"), Path("/var/run/docker/netns"))
+_IP, _DOCKER, _HOST, _PROCESS = "ip", "docker", "host", "process"
+"""Sources of names; `NAMED` are the first two."""
+# Of Kubernetes' network plugins, and of Podman.
+_NUMBER = re.compile(r"(?:cni|netns)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class _Name(NamedTuple):
+    text: str
+    since: int | None
+    source: str
+
+    @property
+    def is_number(self) -> bool:
+        """Whether a program made it up: it tells nobody anything."""
+        return self.source == _DOCKER or _NUMBER.fullmatch(self.text) is not None
 
 
 def own_netns() -> int:
@@ -28,7 +45,8 @@ def own_netns() -> int:
 class NetnsNames:
     """Names by inode number, read when they are asked for.
 
-    A namespace that nobody gave a name is called after the container of a process in it.
+    A namespace that nobody gave a name is called after the container of a process in it. So is one
+    that has but a number for a name, as those of Docker.
     """
 
     def __init__(
@@ -39,10 +57,11 @@ class NetnsNames:
         *,
         tell_pids: bool = True,
     ) -> None:
-        """Read from `proc` and `named`; without `tell_pids` process ids are left out."""
+        """Read from `proc` and `named` (as `NAMED`); without `tell_pids` leave process ids out."""
         self._tell_pids = tell_pids
         self._began_ns = time.time_ns()
         self._changed: dict[Path, int] = {}
+        self._entries: dict[int, str] = {}
         self._proc = proc
         self._named = named
         self._containers = containers if containers is not None else ContainerNames()
@@ -55,15 +74,25 @@ class NetnsNames:
         wanted = set(inums)
         names = self._names()
         pids = self._processes(wanted)
-        return [
-            {
-                "inum": inum,
-                "name": names[inum][0] if inum in names else self._container(pids.get(inum)),
-                "pid": pids.get(inum) if self._tell_pids else None,
-                "since": names[inum][1] if inum in names else None,
-            }
-            for inum in sorted(wanted)
-        ]
+        known = (self._entries.keys() | wanted) & names.keys()
+        self._entries = {n: names[n].text if n in wanted else self._entries[n] for n in known}
+        rows: list[dict[str, object]] = []
+        for inum in sorted(wanted):
+            name, pid = names.get(inum), pids.get(inum)
+            if name is None or name.is_number:
+                found = self._container(pid, units=name is None)
+                if found is not None:
+                    name = _Name(found, name.since if name else None, _PROCESS)
+            rows.append(
+                {
+                    "inum": inum,
+                    "name": name.text if name else None,
+                    "pid": pid if self._tell_pids else None,
+                    "since": name.since if name else None,
+                    "source": name.source if name else None,
+                }
+            )
+        return rows
 
     def renamed(self, known: Mapping[int, object]) -> set[int]:
         """Return those of the `known` that have another name now; cheap when none can have."""
@@ -76,25 +105,33 @@ class NetnsNames:
         if changed == self._changed:
             return set()
         self._changed = changed
-        names = self._names()
-        return {n for n, (name, _) in names.items() if n in known and known[n] != name}
+        before, names = self._entries, self._names()
+        return {
+            n
+            for n, name in names.items()
+            if n in known
+            and known[n] != name.text
+            and not (name.is_number and before.get(n) == name.text)
+        }
 
-    def _container(self, pid: int | None) -> str | None:
-        """Return the name, else the id, of the container or unit that a process is in."""
+    def _container(self, pid: int | None, *, units: bool) -> str | None:
+        """Return the name, else the id, of the container that a process is in, or of its unit."""
         path = best_path(paths_of(pid, self._proc)) if pid else None
         if path is None:
             return None
         identity = identify(path)
+        if not units and identity.runtime == "systemd":
+            return None
         try:
             name = self._containers.name(identity.full_id, identity.runtime)
         except BusyError:
             name = None
         return name or identity.container
 
-    def _names(self) -> dict[int, tuple[str, int | None]]:
+    def _names(self) -> dict[int, _Name]:
         """Return names that namespaces are bound to, and since when unless that is long ago."""
-        names: dict[int, tuple[str, int | None]] = {}
-        for folder in self._named:
+        names: dict[int, _Name] = {}
+        for folder, source in zip(self._named, (_IP, _DOCKER), strict=False):
             try:
                 entries = sorted(folder.iterdir())
             except OSError:
@@ -107,10 +144,10 @@ class NetnsNames:
                 # That of the namespace itself: its inode was made when the name was.
                 made = found.st_ctime_ns
                 since = made if self._began_ns < made <= time.time_ns() else None
-                names[found.st_ino] = readable(entry.name), since
+                names[found.st_ino] = _Name(readable(entry.name), since, source)
         host = self._host()
         if host is not None:
-            names[host] = "host", None
+            names[host] = _Name("host", None, _HOST)
         return names
 
     def _host(self) -> int | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from droptape.bpf.kinds import all_kinds
+from droptape.format.schema import Table
 from unit.analyze.make import START, Maker
 
 Row = Mapping[str, Any]
@@ -275,8 +276,9 @@ def make_recording(
     tables: Tables,
     *,
     reasons: Sequence[str] = REASONS,
-    names: Sequence[tuple[str | None, int, int]] = (),
+    names: Sequence[tuple[Any, ...]] = (),
     without: Sequence[str] = (),
+    declared: Mapping[str, Table] | None = None,
     **changes: Any,
 ) -> Path:
     """Write a recording.
@@ -285,8 +287,9 @@ def make_recording(
         path: where to.
         tables: the rows; others get none.
         reasons: drop reasons that its kernel knows.
-        names: namespaces: name, number, a process in it.
+        names: namespaces: name, number, a process in it, perhaps what gave it the name.
         without: tables that it does not have at all.
+        declared: tables as another version declared them.
         changes: to its manifest.
     """
     maker = Maker(path)
@@ -296,6 +299,7 @@ def make_recording(
     }
     kinds = {name: kind.table.with_enums(enums) for name, kind in all_kinds().items()}
     maker.tables.update(kinds)
+    maker.tables.update(declared or {})
     for table in without:
         del maker.tables[table]
     filled = {"counters": counter("netns.life", 0, start=1), **tables}
@@ -308,7 +312,8 @@ def make_recording(
             maker.seal(table, rows)
     if "sysctls" not in tables:
         maker.dictionary("sysctls", [sysctl("net.core.somaxconn", "4096")])
-    spaces = [("host", NETNS, 1), *names]
-    maker.dictionary("netns", [{"name": n, "inum": i, "pid": p} for n, i, p in spaces])
+    columns = ("name", "inum", "pid", "source")
+    spaces = [("host", NETNS, 1, "host"), *names]
+    maker.dictionary("netns", [dict(zip(columns, space, strict=False)) for space in spaces])
     maker.symbols()
     return maker.finish(**changes)

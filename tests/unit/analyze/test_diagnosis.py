@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from droptape.analyze.diagnosis.rules import parse_rule
 from droptape.analyze.diagnosis.text import fill
 from droptape.analyze.render.diagnosis import show
 from droptape.format.manifest import Probe
+from droptape.format.tables import NETNS_NAMES
 from unit.analyze.rule_cases import NETNS, OWNER, Tables, drop, make_recording, refused, sysctl
 
 OF_DROPS = [rule for rule in load_rules() if rule.tables == ("drops",)]
@@ -169,8 +171,12 @@ def test_unknown_values_are_asked_for_as_null(tmp_path: Path) -> None:
 
 
 def test_commands_run_where_the_trouble_is(tmp_path: Path) -> None:
-    rows = [drop("TCP_FLAGS", netns=n, owner_comm="x") for n in (NETNS, 7, 8, 9)]
-    path = make_recording(tmp_path / "r", {"drops": rows}, names=[("web 1", 7, 12), (None, 8, 34)])
+    rows = [drop("TCP_FLAGS", netns=n, owner_comm="x") for n in (NETNS, *range(7, 12))]
+    names = [
+        ("web 1", 7, 12, "ip"), (None, 8, 34), ("shop", 10, 56, "process"),
+        ("a1b2", 11, None, "docker"),
+    ]  # fmt: skip
+    path = make_recording(tmp_path / "r", {"drops": rows}, names=names)
     with open_recording(path) as rec:
         found = diagnose(rec, [parse_rule("odd", RULE)]).findings
     commands = {f.netns: f.remedy[0].commands[0] for f in found}
@@ -179,7 +185,21 @@ def test_commands_run_where_the_trouble_is(tmp_path: Path) -> None:
         7: "ip netns exec 'web 1' look --at x {}",
         8: "nsenter -t 34 -n look --at x {}",
         9: "nsenter --net=/proc/PID/ns/net look --at x {}",
+        10: "nsenter -t 56 -n look --at x {}",
+        11: "nsenter --net=/proc/PID/ns/net look --at x {}",
     }
+
+
+def test_of_older_recordings_a_name_is_taken_for_one_of_ip_netns(tmp_path: Path) -> None:
+    older = replace(NETNS_NAMES, columns=NETNS_NAMES.columns[:-1])
+    assert NETNS_NAMES.columns[-1].name == "source"
+    rows = {"drops": [drop("TCP_FLAGS", netns=7)]}
+    path = make_recording(
+        tmp_path / "r", rows, names=[("blue", 7, 12, "?")], declared={"netns": older}
+    )
+    with open_recording(path) as rec:
+        (found,) = diagnose(rec, [parse_rule("odd", RULE)]).findings
+    assert found.remedy[0].commands[0].startswith("ip netns exec blue ")
 
 
 def test_rules_of_ones_own(tmp_path: Path, rec: Recording) -> None:

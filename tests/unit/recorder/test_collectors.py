@@ -224,10 +224,47 @@ def test_namespaces_have_names_and_processes(tmp_path: Path) -> None:
     (named / "blue").hardlink_to(tmp_path / "b")
     a, b = (tmp_path / "a").stat().st_ino, (tmp_path / "b").stat().st_ino
     rows = {row["inum"]: row for row in NetnsNames(proc, (named, tmp_path / "no")).rows([a, b, 5])}
-    assert rows[b] == {"inum": b, "name": "blue", "pid": 7, "since": None}
+    assert rows[b] == {"inum": b, "name": "blue", "pid": 7, "since": None, "source": "ip"}
     # Process 1 is not in the initial pid namespace here: its network is not the host's.
-    assert rows[a] == {"inum": a, "name": None, "pid": 1, "since": None}
-    assert rows[5] == {"inum": 5, "name": None, "pid": None, "since": None}
+    nothing = {"name": None, "since": None, "source": None}
+    assert rows[a] == {"inum": a, "pid": 1, **nothing}
+    assert rows[5] == {"inum": 5, "pid": None, **nothing}
+
+
+@pytest.mark.parametrize(
+    ("folder", "entry", "number"),
+    [
+        ("run", "blue", False),
+        ("run", "cni-0f3b2a5c-8a1d-4c58-9a4e-0d6f7b1c2a3d", True),
+        ("run", "netns-0f3b2a5c-8a1d-4c58-9a4e-0d6f7b1c2a3d", True),
+        ("docker", "5b2a0c1d9e7f", True),
+    ],
+)
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [("docker-" + 64 * "a" + ".scope", 12 * "a"), ("docker.service", None), ("", None)],
+)
+def test_what_has_a_number_for_a_name_is_called_after_its_container(
+    tmp_path: Path, folder: str, entry: str, number: bool, group: str, name: str | None
+) -> None:
+    proc = tmp_path / "proc"
+    (proc / "7" / "ns").mkdir(parents=True)
+    space = proc / "7" / "ns" / "net"
+    space.touch()
+    (proc / "7" / "cgroup").write_text(f"0::/system.slice/{group}\n")
+    named = (tmp_path / "run", tmp_path / "docker")
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / entry).hardlink_to(space)
+    inum = space.stat().st_ino
+    names = NetnsNames(proc, named)
+    (row,) = names.rows([inum])
+    called = name if number and name else entry
+    source = "process" if called == name else {"run": "ip"}.get(folder, folder)
+    assert (row["name"], row["source"], row["pid"]) == (called, source, 7)
+    assert names.renamed({inum: row["name"]}) == set()
+    # Another one gets its number.
+    (tmp_path / folder / entry).rename(tmp_path / folder / "later")
+    assert names.renamed({inum: row["name"]}) == {inum}
 
 
 def test_a_name_that_came_later_says_since_when(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class _Asking:
     covered: list[str]
     answers: int = 0
     failures: list[RuleError] = field(default_factory=list)
-    _names: dict[int, tuple[str | None, int | None]] | None = None
+    _names: dict[int, tuple[str | None, int | None, str | None]] | None = None
     _lost: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -236,21 +236,22 @@ class _Asking:
         if self._names is None:
             self._names = {}
             if "netns" in self.source.tables:
-                recording = literal(self.source.name)
-                sql = f"SELECT inum, name, pid FROM netns WHERE recording = {recording}"
-                rows = self.rec.database.ask(sql).fetchall()
-                self._names = {inum: (label, pid) for inum, label, pid in rows}
-        label, pid = self._names.get(netns or 0, (None, None))
+                # Recordings of earlier versions do not say what gave a namespace its name.
+                told = any(column.name == "source" for column in self.rec.views["netns"].columns)
+                rows = self.rec.database.ask(
+                    f"SELECT inum, name, pid, {'source' if told else 'NULL'} FROM netns "
+                    f"WHERE recording = {literal(self.source.name)}"
+                ).fetchall()
+                self._names = {inum: (label, pid, source) for inum, label, pid, source in rows}
+        label, pid, source = self._names.get(netns or 0, (None, None, None))
         if netns is None or label == "host":
             return "", ""
-        if label:
-            return f"ip netns exec {shlex.quote(label)} ", f" in network namespace {label}"
+        place = f" in network namespace {label or netns}"
+        if label and (source == "ip" or source is None):
+            return f"ip netns exec {shlex.quote(label)} ", place
         if pid:
-            return (
-                f"nsenter -t {pid} -n ",
-                f" in network namespace {netns} (that of process {pid})",
-            )
-        return "nsenter --net=/proc/PID/ns/net ", f" in network namespace {netns}"
+            return f"nsenter -t {pid} -n ", place if label else f"{place} (that of process {pid})"
+        return "nsenter --net=/proc/PID/ns/net ", place
 
 
 def _only_here(rule: Rule, exc: BaseException) -> bool:
