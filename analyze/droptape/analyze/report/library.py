@@ -1,6 +1,6 @@
 """The JavaScript that draws the pictures of a page, and where it is kept for the next one.
 
-To put it together takes longer than all else of a page, and gives the same for the same version.
+To put it together takes seconds, and gives the same for the same version.
 """
 
 from __future__ import annotations
