@@ -203,8 +203,7 @@ class Integrity:
         times = rows["ts_ns"].to_numpy()
         first, last = int(times.min()), int(times.max())
         for file, segment in self.listed.items():
-            whole = segment.first_ns == first and last <= (segment.last_ns or 0)
-            if segment.table == table and whole and rows.num_rows <= segment.rows:
+            if segment.table == table and segment.has(rows.num_rows, first, last):
                 return file.partition("/")[2]
         return ""
 

@@ -86,6 +86,14 @@ class Segment:
     bytes: int
     sha256: str
 
+    def has(self, rows: int, first_ns: int, last_ns: int) -> bool:
+        """Say whether so many rows of this range are those that were sealed here, or some of them.
+
+        The first row of a journal has a time of its own.
+        """
+        within = self.first_ns == first_ns and last_ns <= (self.last_ns or 0)
+        return within and rows <= self.rows
+
 
 @dataclass(slots=True)
 class Removed:

@@ -191,11 +191,26 @@ def _seal(ledger: Ledger, journal: Path, report: Report) -> None:
             if not sealed.damage:
                 name = f"{journal.parent.name}/{journal.name}"
                 ledger.note(f"{name} was empty: if there were rows, none had reached the disk")
+        if copied := _copied(ledger, sealed.segment):
+            target_of(journal).unlink()
+            report.damage.append(f"{journal} is a copy of what became {copied}, and was left alone")
+            return
         report.journals += 1
         report.rows += sealed.segment.rows if sealed.segment else 0
     if sealed.damage:
         report.damage.append(f"{journal}: {sealed.damage}")
     record_and_retire(ledger, journal, sealed)
+
+
+def _copied(ledger: Ledger, sealed: Segment | None) -> str:
+    """Return the listed file that has the rows of a journal already, "" when none has."""
+    if sealed is None or sealed.first_ns is None or sealed.last_ns is None:
+        return ""
+    for listed in ledger.segments(sealed.table):
+        other = listed.file != sealed.file
+        if other and listed.has(sealed.rows, sealed.first_ns, sealed.last_ns):
+            return listed.file
+    return ""
 
 
 def _already_sealed(journal: Path) -> Sealed | None:

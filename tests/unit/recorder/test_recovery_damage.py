@@ -155,11 +155,28 @@ def test_a_file_in_the_wrong_place_spoils_nothing(tmp_path: Path, where: str, se
     (folder / table).mkdir(exist_ok=True)
     name = journal.name if name == "same" else name + journal.suffix
     shutil.copy(journal, folder / table / name)
+    for _ in range(2):  # then the other is a segment, and its journal gone
+        recover(folder)
+        assert [(s.table, s.rows) for s in Manifest.read(folder).segments] == [("drops", 3000)]
+        with open_recording(folder) as recording:
+            assert recording.sql("SELECT count(*) FROM drops").fetchall() == [(3000,)]
+            assert [problem.path for problem in recording.problems] == [folder / table / name]
+
+
+def test_a_part_of_a_sealed_journal_is_not_sealed_again(tmp_path: Path) -> None:
+    folder = tmp_path / "rec"
+    journal = crashed(folder)
+    part = journal.with_name("000004-20261121T000000Z.journal")
+    kept = tmp_path / "kept"
+    kept.write_bytes(journal.read_bytes()[:-100])
     recover(folder)
-    assert [(s.table, s.rows) for s in Manifest.read(folder).segments] == [("drops", 3000)]
-    with open_recording(folder) as recording:
-        assert recording.sql("SELECT count(*) FROM drops").fetchall() == [(3000,)]
-        assert [problem.path for problem in recording.problems] == [folder / table / name]
+    kept.rename(part)
+    became = f"drops/{journal.with_suffix('.parquet').name}"
+    for _ in range(2):
+        (damage,) = recover(folder).damage
+        assert damage == f"{part} is a copy of what became {became}, and was left alone"
+    part.unlink()
+    check_whole(folder)
 
 
 def test_damage_is_not_taken_for_what_a_disk_budget_replaced(tmp_path: Path) -> None:
