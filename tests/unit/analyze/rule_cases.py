@@ -15,7 +15,7 @@ Row = Mapping[str, Any]
 Tables = Mapping[str, Sequence[Row]]
 
 NETNS = 4026531840
-DICTIONARIES = ("sysctls", "netns", "processes")
+DICTIONARIES = ("sysctls", "netns", "processes", "cgroups")
 OWNER: Row = {"owner_pid": 1234, "owner_comm": "auction-server", "netns": NETNS}
 FLOW: Row = {"saddr": "10.0.0.7", "daddr": "10.0.0.2", "sport": 51034, "dport": 8080}
 SENT: Row = {"saddr": "10.0.0.2", "daddr": "10.0.0.7", "sport": 8080, "dport": 51034}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from droptape.format.tables import TABLES
 from droptape.format.types import ADDRESS, MONO
 
 from .findings import SEVERITIES, Check, Diagnosis, Finding, Status, Step
+from .places import Places
 from .rules import Rule, RuleError
 from .text import Made, Paragraph, fill
 
@@ -81,10 +81,11 @@ class _Asking:
     covered: list[str]
     answers: int = 0
     failures: list[RuleError] = field(default_factory=list)
-    _names: dict[int, tuple[str | None, int | None, str | None]] | None = None
-    _lost: dict[str, dict[str, int]] = field(default_factory=dict)
+    _places: Places = field(init=False)
+    _lost: dict[str, dict[str, int]] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._places = Places(self.rec, self.source)
         self._lost = self._losses()
 
     def check(self, rule: Rule) -> tuple[list[Finding], Status, str]:
@@ -193,8 +194,11 @@ class _Asking:
                 f"{', '.join(SEVERITIES)}"
             )
         values = {**row, **self._made(row)}
+        # Said where a finding tells what happened, not where it explains and advises.
+        contained = values["owner"] + self._places.container(row.get("owner_pid"))
+        told = {**values, "owner": contained}
 
-        def texts(part: tuple[Paragraph, ...]) -> tuple[str, ...]:
+        def texts(part: tuple[Paragraph, ...], values: Mapping[str, Any]) -> tuple[str, ...]:
             return tuple(fill(p.text, values) for p in part if p.counts(values))
 
         def steps(part: tuple[Paragraph, ...]) -> tuple[Step, ...]:
@@ -205,11 +209,11 @@ class _Asking:
             )
 
         return Finding(
-            id=rule.id, severity=row["severity"], title=" ".join(texts(rule.headline)),
+            id=rule.id, severity=row["severity"], title=" ".join(texts(rule.headline, told)),
             recording=self.source.name, netns=row.get("netns"), events=int(row["events"]),
             since_ns=row.get("since_ns"), until_ns=row.get("until_ns"),
-            evidence=texts(rule.evidence), query=_with_nulls(fill(rule.look, values, "sql")),
-            meaning=" ".join(texts(rule.meaning)), remedy=steps(rule.remedy),
+            evidence=texts(rule.evidence, told), query=_with_nulls(fill(rule.look, values, "sql")),
+            meaning=" ".join(texts(rule.meaning, values)), remedy=steps(rule.remedy),
             proof=_joined(steps(rule.proof)),
             notes=notes, values=dict(row),
         )  # fmt: skip
@@ -221,7 +225,7 @@ class _Asking:
         owner = f"{comm}[{pid}]" if comm and pid is not None else comm or "an unknown process"
         more = (row.get("owners") or 1) - 1
         others = f" and {more:,} other process{'es' if more > 1 else ''}" if more > 0 else ""
-        in_ns, place = self._namespace(row.get("netns"))
+        in_ns, place = self._places.namespace(row.get("netns"))
         return {
             "owner": owner,
             "others": Made(others),
@@ -230,28 +234,6 @@ class _Asking:
             "in_ns": Made(in_ns),
             "place": Made(place),
         }
-
-    def _namespace(self, netns: int | None) -> tuple[str, str]:
-        """Return what runs a command in a namespace, and how to speak of that namespace."""
-        if self._names is None:
-            self._names = {}
-            if "netns" in self.source.tables:
-                # Recordings of earlier versions do not say what gave a namespace its name.
-                told = any(column.name == "source" for column in self.rec.views["netns"].columns)
-                rows = self.rec.database.ask(
-                    f"SELECT inum, name, pid, {'source' if told else 'NULL'} FROM netns "
-                    f"WHERE recording = {literal(self.source.name)}"
-                ).fetchall()
-                self._names = {inum: (label, pid, source) for inum, label, pid, source in rows}
-        label, pid, source = self._names.get(netns or 0, (None, None, None))
-        if netns is None or label == "host":
-            return "", ""
-        place = f" in network namespace {label or netns}"
-        if label and (source == "ip" or source is None):
-            return f"ip netns exec {shlex.quote(label)} ", place
-        if pid:
-            return f"nsenter -t {pid} -n ", place if label else f"{place} (that of process {pid})"
-        return "nsenter --net=/proc/PID/ns/net ", place
 
 
 def _only_here(rule: Rule, exc: BaseException) -> bool:
