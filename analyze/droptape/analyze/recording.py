@@ -23,7 +23,7 @@ from .origin import Folders, Origin
 from .source import load
 from .summary import Summary, summarize
 from .symbolize import symbolize
-from .targets import destination
+from .targets import check, destination
 from .timeline import timeline
 from .times import Mark, Window
 from .top import top
@@ -270,6 +270,7 @@ class Recording:
         """
         from .report.page import page  # Altair takes a second to import
 
+        check(Path(path))
         text = page(self.between(start, end))
         with destination(Path(path)) as file:
             file.write(text)

@@ -66,6 +66,19 @@ def whole_file(output: Path) -> Iterator[Path]:
                     out.write(piece)
 
 
+def check(output: Path) -> None:
+    """Try whether `output` could be written, before the work for it is done.
+
+    Raises:
+        QueryError: it could not.
+    """
+    with _failing(str(output)):
+        target, direct = _target(output)
+        if not direct:
+            with tempfile.TemporaryFile(dir=target.absolute().parent):
+                return
+
+
 def is_stream(output: Path) -> bool:
     """Say whether `output` is a device or a pipe, which keeps nothing that could be looked at."""
     return _target(output)[1]

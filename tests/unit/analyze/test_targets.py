@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from droptape.analyze import QueryError
+from droptape.analyze import QueryError, open_recording
 from droptape.analyze.targets import destination, whole_file
 from unit.analyze.test_cli import BASE, ENV, run
 
@@ -105,6 +105,20 @@ def test_a_folder_is_refused(incident: Path, tmp_path: Path, args: list[str]) ->
     assert done.returncode == 2
     assert done.stderr == f"droptape: {tmp_path} is a folder: name a file\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["", "nowhere/file", "file/file"])
+def test_what_cannot_be_written_is_said_before_the_work(
+    incident: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    (tmp_path / "file").touch()
+    for work in ("report.page.page", "bundle.make._read"):
+        monkeypatch.setattr(f"droptape.analyze.{work}", lambda *_: pytest.fail("it was begun"))
+    with open_recording(incident) as rec:
+        for write in (rec.report, rec.bundle):
+            with pytest.raises(QueryError, match=r"name a file|cannot be written"):
+                write(tmp_path / where)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_standard_output_by_its_name(incident: Path, tmp_path: Path) -> None:

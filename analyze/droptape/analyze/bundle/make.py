@@ -20,7 +20,7 @@ from droptape.analyze.marks import landmarks
 from droptape.analyze.render.words import size as size_text
 from droptape.analyze.render.words import utc
 from droptape.analyze.source import TABLE_KEY, Source, load
-from droptape.analyze.targets import whole_file
+from droptape.analyze.targets import check, whole_file
 from droptape.analyze.times import Window, window
 from droptape.format.layout import IMPORTED, MANIFEST, stem
 from droptape.format.manifest import Manifest, Segment
@@ -83,6 +83,7 @@ def make(
     source = load(rec.sources[0].path, rec.sources[0].name)
     if source.manifest is None:
         raise RecordingError(f"{source.path}: its manifest is missing or damaged, so is no bundle")
+    check(path)
     wanted = window(start, end, landmarks([source])) or rec.window
     span = tables.widened(source, wanted)
     content = _read(source, source.manifest, span, max_size)
