@@ -70,10 +70,10 @@ COUNTERS = Table(
     "row what it was at the end; a counter without rows was 0 all the time. A counter of a device "
     "that went ends with a row of 0, and begins with one should the device, or another of its "
     "name, come. `netns.life` has a row "
-    "at the first and one at the last reading of a namespace; its value tells namespaces apart "
-    "that had the same number one after the other.",
+    "at the begin of the first reading of a namespace and one at that of the last; its value tells "
+    "namespaces apart that had the same number one after the other.",
     (
-        Column("mono_ns", MONO, "end of the reading", "ns"),
+        Column("mono_ns", MONO, "when it had been read", "ns"),
         Column("netns", NETNS, "network namespace; null for counters of the whole host", null_if=0),
         Column("device", TEXT16, "network device, for link.* and qdisc.*"),
         Column(

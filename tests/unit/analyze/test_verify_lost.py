@@ -8,7 +8,7 @@ import pytest
 
 from droptape.analyze import open_recording
 from droptape.analyze.verify import Verdict
-from droptape.analyze.verify.rules import TOTALS_LOST
+from droptape.analyze.verify.rules import KILLED, LOSSES_LOST, TOTALS_LOST
 from unit.analyze.test_verify import Tables, check, counter, life, make, moved, refusals, total
 
 
@@ -58,3 +58,33 @@ def test_totals_that_a_full_disk_cost(tmp_path: Path, said: int) -> None:
         found = rec.verify()
     assert found.balanced is bool(said)
     assert (TOTALS_LOST in [f.why for f in found.findings]) is bool(said)
+
+
+@pytest.mark.parametrize(("told", "refused", "balanced"),
+                         [(4, 1, True), (3, 1, False), (4, 0, False)])  # fmt: skip
+def test_losses_that_a_full_disk_cost(
+    tmp_path: Path, told: int, refused: int, balanced: bool
+) -> None:
+    finish: Tables = {"losses": {"listen": {"ring_full": told}, "losses": {"disk_full": refused}}}
+    folder = make(
+        tmp_path / "r", finish, listen=refusals(5), counters=moved(9),
+        totals=[total(9, recorded=5)], losses=[],
+    )  # fmt: skip
+    with open_recording(folder) as rec:
+        found = rec.verify()
+    assert found.balanced is balanced
+    assert (LOSSES_LOST in [f.why for f in found.findings]) is balanced
+
+
+@pytest.mark.parametrize(("last", "balanced"), [(11, True), (40, False)])
+def test_without_any_totals_only_a_moment_is_excused(
+    tmp_path: Path, last: float, balanced: bool
+) -> None:
+    """A recorder may be killed in its first second."""
+    finish: Tables = {"state": "recording"}
+    folder = make(
+        tmp_path / "r", finish, listen=[*refusals(8), *refusals(1, last)], counters=moved(9)
+    )
+    with open_recording(folder) as rec:
+        found = [f for f in rec.verify().findings if f.part == "totals" and f.difference]
+    assert [f.why for f in found] == ([KILLED] if balanced else [""])

@@ -110,8 +110,8 @@ def test_the_first_row_is_what_was_and_the_last_what_is() -> None:
         (400, "", "TcpExt.ListenDrops", 6),
         (400, "", "Tcp.RetransSegs", 10),
     ]
-    changes.touch(500)
-    assert changes.end() == [(500, "", "netns.life", 1)]
+    changes.touch(490, 500)
+    assert changes.end() == [(490, "", "netns.life", 1)]
 
 
 def test_a_namespace_that_came_later_began_at_0() -> None:
@@ -146,7 +146,7 @@ def test_a_device_that_went_and_one_of_its_name_that_came() -> None:
     changes.update("link", _drops(lo=0, a=7, b=2), 1)
     changes.begin(2)
     assert changes.update("link", _drops(lo=1, a=9), 10)[-1] == (10, "a", "link.rx_dropped", 9)
-    changes.touch(11)
+    changes.touch(11, 11)
     # A device that one reading left out goes on where it was.
     assert changes.update("link", _drops(lo=1, a=9, b=2), 20) == []
     assert changes.update("link", _drops(lo=1, a=9), 30) == []
@@ -154,7 +154,7 @@ def test_a_device_that_went_and_one_of_its_name_that_came() -> None:
         (40, "b", "link.rx_dropped", 0),
         (40, "lo", "link.rx_dropped", 2),
     ]
-    changes.touch(41)
+    changes.touch(41, 41)
     assert changes.update("link", _drops(lo=2, a=9, b=5), 50) == [
         (41, "b", "link.rx_dropped", 0),
         (50, "b", "link.rx_dropped", 5),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _MARGIN_NS = 20_000_000
 _READING_NS = 100_000_000
 _SECOND_NS = 1_000_000_000
+_LONGEST_READING_NS = 2 * _SECOND_NS
 _BEHIND_NS = 2 * _SECOND_NS
 _SAMPLING_NS = 1 << 30
 """A row that stands for several events stands for events of at most so long before it."""
@@ -71,7 +72,7 @@ def against_totals(rec: Recording) -> Iterator[Finding]:
     for row in _ask(rec, "books_totals", entries=_rows(rec), **parts):
         told = losses.get((row["recording"], row["kind"]), {})
         missing = row["counted"] - row["recorded"]
-        behind = unended.get((row["recording"], row["kind"]))
+        behind = unended.get((row["recording"], row["kind"]), 0)
         why = _why_totals(sources[row["recording"]], row["kind"], missing, told, behind)
         if missing and not why and abs(missing) <= _at_removal(rec, row["recording"], row["kind"]):
             why = rules.REMOVED
@@ -82,9 +83,13 @@ def against_totals(rec: Recording) -> Iterator[Finding]:
         )  # fmt: skip
     for row in losses.values():
         difference = row["counted"] - row["recorded"]
-        why = _not_ended(sources[row["recording"]])
+        source = sources[row["recording"]]
+        why = _not_ended(source)
         if difference < 0 and row["kind"] == "retransmits":
             why = why or rules.NOT_SENT
+        unwritten = _told_lost(source, row["kind"]) - row["recorded"]
+        if 0 < difference <= unwritten and _disk_full(source, "losses"):
+            why = rules.LOSSES_LOST
         yield Finding(
             row["recording"], "losses", row["kind"], None, row["counted"], row["recorded"],
             verdict=_verdict(difference == 0, why), why=why if difference else "",
@@ -103,19 +108,17 @@ def _not_ended(source: Source) -> str:
     return "" if source.state == "complete" else rules.KILLED
 
 
-def _after_totals(rec: Recording) -> dict[tuple[str, str], int | None]:
+def _after_totals(rec: Recording) -> dict[tuple[str, str], int]:
     """Count by recording and kind what came when the totals had come for the last time.
 
-    None where there are no totals at all: a recorder may be killed in its first second.
+    A recorder may be killed before they come for the first time.
     """
     sql = load("books_behind", entries=_rows(rec), margin=str(_BEHIND_NS))
     rows = rec.database.ask(sql).to_arrow_table().to_pylist()
     return {(row["recording"], row["kind"]): row["events"] for row in rows}
 
 
-def _why_totals(
-    source: Source, kind: str, missing: int, told: dict[str, Any], behind: int | None
-) -> str:
+def _why_totals(source: Source, kind: str, missing: int, told: dict[str, Any], behind: int) -> str:
     if missing == 0:
         return ""
     if 0 < missing <= told.get("disk_full", 0) or 0 < -missing <= told.get("map_full", 0):
@@ -126,7 +129,7 @@ def _why_totals(
         return rules.TOTALS_LOST
     if source.running:
         return rules.RUNNING
-    return _not_ended(source) if missing < 0 and (behind is None or -missing <= behind) else ""
+    return _not_ended(source) if 0 < -missing <= behind else ""
 
 
 def _disk_full(source: Source, table: str) -> int:
@@ -135,6 +138,12 @@ def _disk_full(source: Source, table: str) -> int:
     Where the disk had no room, or no inode, for the table of losses either, only that says it.
     """
     return source.manifest.losses.get(table, {}).get("disk_full", 0) if source.manifest else 0
+
+
+def _told_lost(source: Source, kind: str) -> int:
+    """Count what the manifest says of the losses that the table of losses is to have."""
+    told = source.manifest.losses.get(kind, {}) if source.manifest else {}
+    return sum(told.get(cause, 0) for cause in ("ring_full", "sampled"))
 
 
 def _at_removal(rec: Recording, recording: str, kind: str) -> int:
@@ -160,6 +169,7 @@ def _prepare(rec: Recording, entries: str) -> None:
     parts = {
         "lives": lives, "entries": entries, "margin": str(_MARGIN_NS),
         "trimmed": f"({trimmed or _NOT_TRIMMED})", "reading": str(_READING_NS),
+        "longest": str(_LONGEST_READING_NS),
     }  # fmt: skip
     for file in ("books_windows", "books_counted", "books_entries"):
         rec.database.make(load(file, **parts))

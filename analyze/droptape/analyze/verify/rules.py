@@ -102,6 +102,7 @@ SHORT = "another namespace may have had this number for less than a second, betw
 REMOVED = "where removed rows end, it cannot be told which event an interval of the totals counts"
 LOST = "not recorded, and said so: {causes}"
 TOTALS_LOST = "rows of the totals are missing, and the manifest says so: the disk was full"
+LOSSES_LOST = "rows of losses are missing, and the manifest has them: the disk was full"
 KILLED = "the recorder did not end in order: the totals of its last second are missing"
 RUNNING = "still being recorded: the totals come once a second"
 PROBE = "not all is seen on this kernel: {note}"

@@ -34,6 +34,7 @@ class Changes:
         self._life = life
         self._first_ns = born_ns
         self._ends_ns = born_ns or 0
+        self._last_began_ns = born_ns or 0
         self._last: dict[str, Reading] = {}
         self._values: dict[Key, int] = {}
         self._written: set[Key] = set()
@@ -62,13 +63,17 @@ class Changes:
             if key in _RISING
         )
 
-    def touch(self, now_ns: int) -> None:
-        """Note that everything was read at `now_ns`, whether or not it had changed."""
-        self._ends_ns = now_ns
+    def touch(self, began_ns: int, now_ns: int) -> None:
+        """Note that everything was read from `began_ns` to `now_ns`, whether or not it changed."""
+        self._last_began_ns, self._ends_ns = began_ns, now_ns
 
     def end(self) -> list[Row]:
-        """Return the row that marks the last reading."""
-        return [(self._ends_ns, LIFE[1], LIFE[0], self._life)]
+        """Return the row that marks when the last reading began.
+
+        What changed since the one before has rows of the time when it was read: until then from
+        here, it cannot be told what the reading has.
+        """
+        return [(self._last_began_ns, LIFE[1], LIFE[0], self._life)]
 
     def update(self, group: str, reading: Reading, now_ns: int) -> list[Row]:
         """Return the rows for a new reading of `group`, the counters of one file."""

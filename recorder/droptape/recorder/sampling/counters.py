@@ -139,11 +139,15 @@ class CounterReader:
     def _read_space(self, inum: int, all_files: bool) -> list[Row]:
         space = self._known.get(inum)
         before_ns, now = time.monotonic_ns(), time.monotonic()
-        link = _text("dev")
+        link, link_ns = _text("dev"), time.monotonic_ns()
         rested = space is None or all_files or now - space.read_at >= _IDLE_S
         if not rested and space is not None and link == space.link:
             return []
-        readings = {name: (text, read) for name, read in _FILES if (text := _text(name))}
+        readings = {
+            name: (text, read, time.monotonic_ns())
+            for name, read in _FILES
+            if (text := _text(name))
+        }
         rows: list[Row] = []
         born: int | None
         cookie = namespace_cookie()
@@ -157,19 +161,19 @@ class CounterReader:
         new = space is None
         space = space or self._begin(inum, born)
         space.read_at, space.cookie = now, cookie
-        for name, (text, read) in readings.items():
+        for name, (text, read, read_ns) in readings.items():
             if text != space.texts.get(name):
                 space.texts[name] = text
-                rows += space.changes.update(name, read(text), time.monotonic_ns())
+                rows += space.changes.update(name, read(text), read_ns)
         if link != space.link:
             space.link = link
-            rows += space.changes.update("link", parse.link(link), time.monotonic_ns())
+            rows += space.changes.update("link", parse.link(link), link_ns)
         if "stat/nf_conntrack" in readings:
             rows += self._conntrack_max(space)
         if space.queues or now - space.qdiscs_at >= _QDISCS_S or all_files:
             space.qdiscs_at = now
             rows += self._qdiscs(space)
-        space.changes.touch(time.monotonic_ns())
+        space.changes.touch(before_ns, time.monotonic_ns())
         self._known[inum] = space
         return [*rows, *space.changes.begin(before_ns)] if new else rows
 
