@@ -111,6 +111,13 @@ class Source:
     bundle: Path | None = None
     unchecked: int = 0
 
+    def file(self, problem: Problem) -> str:
+        """Return the file in this recording that a problem is about, "" when it is about others."""
+        for place in (self.path, self.bundle):
+            if place is not None and problem.path.is_relative_to(place):
+                return problem.path.relative_to(place).as_posix()
+        return ""
+
     @property
     def removed_until(self) -> int | None:
         """Time of the last row that was removed to keep a disk budget, UTC in ns."""
@@ -152,6 +159,8 @@ def load(
         read(path, unpack_to)
         source = load(unpack_to, name, allowance=allowance)
         source.bundle = path
+        for at, problem in enumerate(source.problems):
+            source.problems[at] = Problem(path / source.file(problem), problem.text)
         return source
     try:
         is_folder = path.is_dir()
@@ -200,6 +209,7 @@ def _load(
     integrity = Integrity(path, manifest)
     source.problems += [Problem(file, text) for file, text in doubts(path, manifest)]
     if manifest is not None:
+        source.problems += _told(path, manifest)
         source.manifest = replace(manifest, removed=removed(manifest))
     listings: dict[str, Listing] = {}
     for table in _table_names(path, manifest, integrity):
@@ -223,6 +233,15 @@ def _load(
             raise RecordingError(reason)
         source.problems.insert(0, Problem(path, f"{reason}; its tables are read without it"))
     return source
+
+
+def _told(path: Path, manifest: Manifest) -> list[Problem]:
+    """Return what the manifest says was lost; the manifest may be anybody's."""
+    inside = {name: path / name for name in manifest.damaged if ".." not in Path(name).parts}
+    return [
+        Problem(at if (at := inside.get(name, path)).is_relative_to(path) else path, text)
+        for name, text in manifest.damaged.items()
+    ]
 
 
 def _table_names(path: Path, manifest: Manifest | None, integrity: Integrity) -> list[str]:

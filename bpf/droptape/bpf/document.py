@@ -44,9 +44,10 @@ are not IP are zero bytes here, and null in the views.
 `recording.json`, the manifest, says what was recorded, on which host and kernel, from when to when,
 by which probes and why others are missing, which segments there are with rows, time range and
 SHA-256, and what was lost. `removed` says by table what went to keep a disk budget, oldest first:
-how many files and rows, and of which time; only what is younger than all of it is complete. The
-manifest also holds the declaration of every table, in the form the programs work from. Its last
-line is the SHA-256 of all before that line; whoever changes it by hand removes the line.
+how many files and rows, and of which time; only what is younger than all of it is complete.
+`damaged` says by file what could not be read of it, or was left out of a bundle. The manifest also
+holds the declaration of every table, in the form the programs work from. Its last line is the
+SHA-256 of all before that line; whoever changes it by hand removes the line.
 """
 
 

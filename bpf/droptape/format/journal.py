@@ -49,6 +49,7 @@ _SLACK = 1 << 16
 _CODEC = "lz4"
 _COPIED = 1 << 20
 _FIRST_SEARCH, _SEARCH = 1 << 9, 1 << 16
+_CUT_OFF = "cut off at byte {at}"
 _WASTE = 64 << 20
 """Bytes that may be read in vain, beside four times the file, before the search is given up."""
 
@@ -222,6 +223,7 @@ class JournalReader:
         table: the declaration from the header.
         recording: id of the recording that it was written for, "" when it does not say.
         damage: after iteration, what could not be read, first part first, or "".
+        torn: whether that is only a frame that was not finished, at the end.
         start: after iteration, what tells the first frame of rows from any other, b"" without one.
     """
 
@@ -229,12 +231,13 @@ class JournalReader:
         """Open `path`; FormatError when not even its header is readable."""
         self.path = path
         self.damage = ""
+        self.torn = False
         self.start = b""
         self._head = b""
         self._read = 0
         with open_regular(path) as file:
             if file.read(len(PREAMBLE)) != PREAMBLE:
-                raise FormatError(f"{path} is not a droptape journal, or its start is lost")
+                raise FormatError(f"{path}: it is not a droptape journal, or its start is lost")
             first = self._next(file)
             if first is None or first[0] != HEADER:
                 raise FormatError(f"{path}: the header is damaged ({self.damage or 'missing'})")
@@ -253,7 +256,7 @@ class JournalReader:
         if not head:
             return None
         if len(head) < _FRAME:
-            self.damage = f"cut off at byte {at}"
+            self.damage = _CUT_OFF.format(at=at)
             return None
         magic, kind, rows, raw, stored, offset = _HEAD.unpack_from(head)
         (crc,) = _CRC.unpack_from(head, _HEAD.size)
@@ -262,12 +265,12 @@ class JournalReader:
             return None
         # Not by reading it: where frames are forged each would be the rest of the file.
         if stored > os.fstat(file.fileno()).st_size - at - _FRAME:
-            self.damage = f"cut off at byte {at}"
+            self.damage = _CUT_OFF.format(at=at)
             return None
         payload = file.read(stored)
         self._read += stored
         if len(payload) < stored:
-            self.damage = f"cut off at byte {at}"
+            self.damage = _CUT_OFF.format(at=at)
             return None
         if zlib.crc32(payload, zlib.crc32(head[: _HEAD.size])) != crc:
             self.damage = f"checksum wrong at byte {at}"
@@ -291,6 +294,7 @@ class JournalReader:
                 at, self.damage, self._read = file.tell(), "", 0
                 item = self._next(file)
                 if item is None:
+                    self.torn = not damage and self.damage == _CUT_OFF.format(at=at)
                     damage = damage or self.damage
                     left -= self._read + _FIRST_SEARCH
                     if left < 0:

@@ -127,6 +127,8 @@ class Manifest:
         notes: sentences about the recording that a reader should see.
         removed: by table, what had to go to keep within the disk budget. Only what is younger
             than all of it is complete.
+        damaged: what could not be read of files, or was left out: a sentence for each, by
+            ``<table>/<name>``.
     """
 
     recording_id: str
@@ -144,6 +146,7 @@ class Manifest:
     losses: dict[str, dict[str, int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     removed: dict[str, Removed] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,12 +14,16 @@ from droptape.format.manifest import Segment, sync_folder
 from droptape.format.schema import Table
 
 from .ledger import Ledger
-from .seal import DAMAGED, Sealed, seal_journal
+from .seal import DAMAGED, Sealed, seal_journal, unreadable
 from .segment import SegmentFile
 
 
 class DeletedError(DroptapeError):
     """What a job works on is there no more."""
+
+
+class DamagedError(DroptapeError):
+    """What a job works on was changed by somebody else."""
 
 
 class Job(Protocol):
@@ -82,7 +87,12 @@ class SealJob:
         self._sealed: Sealed | None = None
 
     def run(self) -> None:
-        """Seal, record, remove the journal; DeletedError when somebody else has removed it."""
+        """Seal, record, remove the journal.
+
+        Raises:
+            DeletedError: somebody else has removed it.
+            DamagedError: somebody else has changed it.
+        """
         try:
             self._run()
         except FileNotFoundError as exc:
@@ -101,8 +111,14 @@ class SealJob:
             try:
                 self._sealed = seal_journal(self._journal)
             except FormatError as exc:
-                self._sealed = Sealed(None, str(exc))
+                self._sealed = unreadable(self._journal, exc)
+            if self._sealed.rows < self._rows:
+                damage = self._sealed.damage or "others are gone"
+                self._sealed = replace(self._sealed, damage=damage, torn=False)
         record_and_retire(self._ledger, self._journal, self._sealed)
+        if self._sealed.rows < self._rows:
+            read = f"{self._sealed.rows:,} of {self._rows:,} rows"
+            raise DamagedError(f"{self.name} was damaged by another program: {read} could be read")
 
 
 def record_and_retire(ledger: Ledger, journal: Path, sealed: Sealed) -> None:
@@ -113,10 +129,12 @@ def record_and_retire(ledger: Ledger, journal: Path, sealed: Sealed) -> None:
     if sealed.segment is not None:
         ledger.add(sealed.segment)
     if sealed.damage:
-        rows = sealed.segment.rows if sealed.segment else 0
-        kept = f"{journal.name}{DAMAGED}"
+        told = f"{sealed.rows:,} rows read; {sealed.damage}; kept as {journal.name}{DAMAGED}"
         name = f"{journal.parent.name}/{journal.name}"
-        ledger.note(f"{name}: {rows} rows read; {sealed.damage}; kept as {kept}")
+        if sealed.torn:  # as any `kill -9` may leave it: no row of it had been acknowledged
+            ledger.note(f"{name}: {told}")
+        else:
+            ledger.damaged(name, told)
     ledger.save()
     if sealed.damage:
         journal.replace(journal.with_name(journal.name + DAMAGED))

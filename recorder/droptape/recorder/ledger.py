@@ -53,6 +53,12 @@ class Ledger:
             if text not in manifest.notes and len(manifest.notes) < _MAX_NOTES:
                 manifest.notes.append(text)
 
+    def damaged(self, file: str, text: str) -> None:
+        """Say what could not be read of a file, named ``<table>/<name>``."""
+        with self.change() as manifest:
+            if len(manifest.damaged) < _MAX_NOTES:
+                manifest.damaged[file] = text
+
     @property
     def sealed_bytes(self) -> int:
         """Size of all segments."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from .jobs import record_and_retire
 from .ledger import Ledger
 from .lock import FolderLock, LockedError
 from .reserve import PATTERN
-from .seal import DAMAGED, Sealed, count_rows, seal_journal, target_of
+from .seal import DAMAGED, Sealed, count_rows, seal_journal, target_of, unreadable
 from .segment import describe
 
 
@@ -187,7 +188,7 @@ def _seal(ledger: Ledger, journal: Path, report: Report) -> None:
         except FormatError as exc:
             # A journal is empty when the kill came between its creation and its first bytes, and
             # after a power cut.
-            sealed = Sealed(None, str(exc) if journal.stat().st_size else "")
+            sealed = unreadable(journal, exc) if journal.stat().st_size else Sealed(None, "")
             if not sealed.damage:
                 name = f"{journal.parent.name}/{journal.name}"
                 ledger.note(f"{name} was empty: if there were rows, none had reached the disk")
@@ -196,7 +197,7 @@ def _seal(ledger: Ledger, journal: Path, report: Report) -> None:
             report.damage.append(f"{journal} is a copy of what became {copied}, and was left alone")
             return
         report.journals += 1
-        report.rows += sealed.segment.rows if sealed.segment else 0
+        report.rows += sealed.rows
     if sealed.damage:
         report.damage.append(f"{journal}: {sealed.damage}")
     record_and_retire(ledger, journal, sealed)
@@ -226,12 +227,12 @@ def _already_sealed(journal: Path) -> Sealed | None:
         segment = describe(target)
     except FormatError:
         segment = None
-    try:
-        rows, damage = count_rows(journal)
-    except FormatError:
-        rows, damage = 0, ""
+    rows, damage, torn = 0, "", False
+    with suppress(FormatError):
+        rows, reader = count_rows(journal)
+        damage, torn = reader.damage, reader.torn
     if segment is not None and segment.rows >= rows:
-        return Sealed(segment, damage if segment.rows == rows else "")
+        return Sealed(segment, damage if segment.rows == rows else "", torn)
     target.replace(target.with_name(target.name + DAMAGED))
     return None
 

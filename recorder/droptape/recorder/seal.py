@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from droptape.format.decode import Records, decode
+from droptape.format.errors import FormatError
 from droptape.format.journal import JournalReader
 from droptape.format.manifest import Segment
 from droptape.format.schema import Table
@@ -30,10 +31,27 @@ _TOGETHER = 16  # records that NumPy takes for one row: it is slow with short on
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """What became of a journal: its segment, None without rows, and what was unreadable, or ""."""
+    """What became of a journal.
+
+    Attributes:
+        segment: None without rows.
+        damage: what was unreadable, or "".
+        torn: whether that is only a frame that was being written when its recorder was killed.
+    """
 
     segment: Segment | None
     damage: str
+    torn: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Rows that were read."""
+        return self.segment.rows if self.segment else 0
+
+
+def unreadable(journal: Path, exc: FormatError) -> Sealed:
+    """Return what became of a journal of which nothing can be read."""
+    return Sealed(None, str(exc).removeprefix(f"{journal}: "))
 
 
 def target_of(journal: Path) -> Path:
@@ -52,18 +70,18 @@ def seal_journal(journal: Path) -> Sealed:
     groups = _groups(reader)
     first = next(groups, None)
     if first is None:
-        return Sealed(None, reader.damage)
+        return Sealed(None, reader.damage, reader.torn)
     with SegmentFile(reader.table, target_of(journal), first.num_rows, records=True) as file:
         file.write(first)
         for group in groups:
             file.write(group)
-        return Sealed(file.finish(), reader.damage)
+        return Sealed(file.finish(), reader.damage, reader.torn)
 
 
-def count_rows(journal: Path) -> tuple[int, str]:
-    """Return the readable rows of `journal` and what was unreadable, or ""; errors as above."""
+def count_rows(journal: Path) -> tuple[int, JournalReader]:
+    """Return the readable rows of `journal` and who has read them; errors as above."""
     reader = JournalReader(journal)
-    return sum(len(frame.records) for frame in reader.frames()), reader.damage
+    return sum(len(frame.records) for frame in reader.frames()), reader
 
 
 class _Handed(dict[str, npt.NDArray[Any]]):

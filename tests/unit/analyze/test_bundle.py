@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,33 @@ def test_the_same_content_gives_the_same_bytes(stormy: Path, tmp_path: Path) -> 
             path = tmp_path / f"{number}.droptape"
             made.append(rec.bundle(path, max_size=500_000, redact=True, key=key).read_bytes())
     assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("redact", [False, True])
+def test_a_bundle_says_what_could_not_be_read(
+    incident: Path, tmp_path: Path, *, redact: bool
+) -> None:
+    shutil.copytree(incident, tmp_path / "damaged")
+    broken = min((tmp_path / "damaged/drops").glob("*.parquet"))
+    data = bytearray(broken.read_bytes())
+    data[100] ^= 16
+    broken.write_bytes(data)
+    (tmp_path / "damaged/drops/secret plan.parquet").touch()
+    with open_recording(tmp_path / "damaged") as rec:
+        left_out = {problem.path.name: problem.text for problem in rec.problems}
+        assert list(left_out) == ["secret plan.parquet", broken.name]
+        rec.bundle(tmp_path / "b.droptape", redact=redact)
+    with open_recording(tmp_path / "b.droptape") as rec:
+        assert [problem.text for problem in rec.problems] == list(left_out.values())
+        names = [problem.path.name for problem in rec.problems]
+        assert names == ["stray-1" if redact else "secret plan.parquet", broken.name]
+        assert len(rec.summary().info.problems) == 2
+        rec.bundle(tmp_path / "again.droptape")
+    with open_recording(tmp_path / "again.droptape") as rec:
+        assert len(rec.problems) == 2
+    with zipfile.ZipFile(tmp_path / "b.droptape") as archive:
+        report = archive.read("report.html").decode()
+    assert "SHA-256 differs" in report
 
 
 def test_a_bundle_of_a_bundle(rec: Recording, tmp_path: Path) -> None:

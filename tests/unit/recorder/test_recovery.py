@@ -14,6 +14,7 @@ import pytest
 
 import droptape.format
 import droptape.recorder
+from droptape.analyze import open_recording
 from droptape.format import layout
 from droptape.format.errors import FormatError
 from droptape.format.manifest import Manifest, Segment, sha256
@@ -228,9 +229,26 @@ def test_a_damaged_journal_gives_what_is_readable_and_is_kept(tmp_path: Path) ->
     assert acks(folder) == list(range(2500))
     kept = journal.with_name(journal.name + ".damaged")
     assert kept.read_bytes() == bytes(data)
-    assert any("checksum wrong at byte" in note for note in Manifest.read(folder).notes)
     check_whole(folder)
     assert recover(folder).journals == 0
+    ((file, said),) = Manifest.read(folder).damaged.items()
+    assert file == f"drops/{journal.name}"
+    assert said.startswith("2,500 rows read; checksum wrong at byte")
+    kept.unlink()
+    with open_recording(folder) as recording:
+        assert [str(problem) for problem in recording.problems] == [f"{folder / file}: {said}"]
+        assert recording.summary().completeness[0].startswith("No loss is known of, but not every")
+        assert [f.why for f in recording.verify().unexplained if f.part == "files"] == [said]
+
+
+def test_a_frame_that_a_kill_cut_off_is_no_damage(tmp_path: Path) -> None:
+    folder = tmp_path / "rec"
+    journal = crashed(folder)
+    journal.write_bytes(journal.read_bytes()[:-100])
+    assert recover(folder).rows == 2500
+    manifest = Manifest.read(folder)
+    assert not manifest.damaged
+    assert any("2,500 rows read; cut off at byte" in note for note in manifest.notes)
 
 
 def test_a_journal_without_header_is_kept_and_an_empty_one_goes(tmp_path: Path) -> None:

@@ -365,6 +365,27 @@ def test_a_deleted_journal_that_cannot_be_written_anew_is_told(tmp_path: Path) -
     assert len([note for note in Manifest.read(folder).notes if told.fullmatch(note)]) == 1
 
 
+@pytest.mark.parametrize("to", [0, 0.5, -100])
+def test_a_journal_that_somebody_cuts_is_told(tmp_path: Path, to: float) -> None:
+    store = make_store(tmp_path / "rec")
+    for first in range(0, 3000, 500):
+        store.append("drops", numbered(first, 500), OFFSET)
+    (journal,) = (tmp_path / "rec/drops").glob("*.journal")
+    size = journal.stat().st_size
+    os.truncate(journal, int(to) + size if to < 0 else int(to * size))
+    store.append("drops", numbered(3000, 500), OFFSET)
+    store.close("test")
+    assert "was damaged by another program: " in store.trouble
+    manifest = Manifest.read(tmp_path / "rec")
+    assert list(manifest.damaged) == [f"drops/{journal.name}"]
+    assert len(manifest.notes) == 1
+    rows = acks(tmp_path / "rec")
+    assert len(rows) < 3500
+    assert rows == sorted(set(rows))
+    if to:
+        assert rows[-1] == 3499
+
+
 def test_a_deleted_lock_is_made_anew(tmp_path: Path) -> None:
     folder = tmp_path / "rec"
     store = make_store(folder)

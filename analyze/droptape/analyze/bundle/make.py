@@ -86,7 +86,8 @@ def make(
     check(path)
     wanted = window(start, end, landmarks([source])) or rec.window
     span = tables.widened(source, wanted)
-    content = _read(source, source.manifest, span, max_size)
+    left_out = {source.file(problem): problem.text for problem in source.problems}
+    content = _read(source, replace(source.manifest, damaged=left_out), span, max_size)
     _describe_span(content, wanted, span)
     if redact:
         _redact(content, Redaction(read_key(key)))

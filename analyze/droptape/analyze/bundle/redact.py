@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from droptape.format.layout import IMPORTED
+from droptape.format.layout import IMPORTED, sequence_of
 from droptape.format.manifest import Manifest
 from droptape.format.schema import Column, Table
 from droptape.format.tables import TABLES
@@ -138,8 +138,18 @@ class Redaction:
             options={k: v for k, v in manifest.options.items() if k in _OPTIONS},
             ended_by=self.text(ended),
             notes=[self.text(note) for note in manifest.notes],
+            damaged=self._damaged(manifest),
             probes=[replace(probe, note=self.text(probe.note)) for probe in manifest.probes],
         )
+
+    def _damaged(self, manifest: Manifest) -> dict[str, str]:
+        """Return what is said of files, those that no recorder names as files of nobody."""
+        found: dict[str, str] = {}
+        for file, text in manifest.damaged.items():
+            table, _, name = file.partition("/")
+            ours = table in manifest.tables and (not name or sequence_of(name))
+            found[file if ours else f"stray-{len(found) + 1}"] = self.text(text)
+        return found
 
     def text(self, text: str) -> str:
         """Return a sentence without the names and addresses in it."""

@@ -77,8 +77,8 @@ def _files(
     for source in sources:
         bad = list(checks.damage(source))
         named = {file for file, _, _ in bad}
-        told = {_subject(source, p): p for p in rest if _is_of(source, p)}
-        rest = [p for p in rest if not _is_of(source, p)]
+        told = {_subject(source, p): p for p in rest if source.file(p)}
+        rest = [p for p in rest if not source.file(p)]
         more = [_unread(source.name, f, p) for f, p in told.items() if f not in named]
         found += [
             Finding(
@@ -95,13 +95,9 @@ def _files(
     return found + [_unread(p.path.name.removesuffix(".json"), str(p.path), p) for p in rest]
 
 
-def _is_of(source: Source, problem: Problem) -> bool:
-    return problem.path.is_relative_to(source.path)
-
-
 def _subject(source: Source, problem: Problem) -> str:
     """Return the file that a problem is about; of the whole recording that is its manifest."""
-    name = problem.path.relative_to(source.path).as_posix()
+    name = source.file(problem)
     return MANIFEST if name == "." else name
 
 
