@@ -37,6 +37,7 @@ def arguments(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         raise UsageError(f"{path} cannot be read: {reason}") from exc
     options = {o: action for action in parser._actions for o in action.option_strings}
     out: list[str] = []
+    given: set[str] = set()
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if not text or text.startswith("#"):
@@ -45,6 +46,9 @@ def arguments(path: Path, parser: argparse.ArgumentParser) -> list[str]:
             raise UsageError(f"{path}, line {number}: {text!r} is no option: it has a NUL")
         name, equals, value = (part.strip() for part in text.partition("="))
         action = options.get(f"--{name}")
+        if name in given:
+            raise UsageError(f"{path}, line {number}: {name} is there twice")
+        given.add(name)
         if action is None or name in _NOT_HERE or not equals or not value:
             raise UsageError(f"{path}, line {number}: {text!r} is no option (write: name = value)")
         if action.nargs != 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from pathlib import Path
@@ -32,4 +33,16 @@ def test_nobody_has_to_wait(monkeypatch: pytest.MonkeyPatch, place: str) -> None
     assert os.read(reader, 100) == b"ready\n"
     os.close(reader)
     ready.tell(writer)
+    os.close(writer)
+
+
+def test_a_full_pipe_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "")
+    reader, writer = os.pipe()
+    size = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)
+    os.write(writer, bytes(size))
+    ready.tell(writer)
+    assert os.read(reader, size) == bytes(size)
+    assert os.read(reader, 100) == b"ready\n"
+    os.close(reader)
     os.close(writer)
