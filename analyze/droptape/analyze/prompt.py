@@ -11,6 +11,7 @@ from types import TracebackType
 
 from droptape.format.errors import DroptapeError
 
+from . import interrupt
 from .client import Client
 from .errors import QueryError
 from .output import Format, write
@@ -89,6 +90,7 @@ class Prompt:
             except EOFError:
                 break
             except KeyboardInterrupt:
+                interrupt.forget()
                 print()
                 lines = []
                 continue
@@ -107,12 +109,14 @@ class Prompt:
             self._query("\n".join(lines))
 
     def _query(self, sql: str) -> None:
+        interrupt.forget()
         try:
             with self._client.ask(sql) as reader:
                 write(reader, Format.TABLE, None)
         except DroptapeError as exc:
             print(f"error: {printable(str(exc))}")
         except KeyboardInterrupt:
+            interrupt.forget()
             print("stopped")
             self._client.close()
             self._client = Client(self._paths, hosts=self._hosts)

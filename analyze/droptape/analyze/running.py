@@ -10,6 +10,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
+from . import interrupt
 from .app import app
 from .errors import DroptapeError, OutputClosed, QueryError
 from .saying import say
@@ -19,7 +20,11 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def run() -> int:
-    """Run the command line; return 0, what the command says, or 2 when there is no answer."""
+    """Run the command line; return 0, what the command says, or 2 when there is no answer.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came, and something failed.
+    """
     _open_streams()
     # Rich ends the process with 1, which for some commands is an answer.
     setattr(Console, "on_broken_pipe", _closed)  # noqa: B010
@@ -30,7 +35,7 @@ def run() -> int:
         # The reader has seen enough.
         code = exc.code if isinstance(exc, OutputClosed) else 0
     except (KeyboardInterrupt, typer.Abort):
-        code = 130
+        code = interrupt.CODE
     except _UsageError as exc:
         code = _refuse(_usage(exc))
     except DroptapeError as exc:
@@ -43,10 +48,11 @@ def run() -> int:
         why = exc.strerror or str(exc)
         code = _refuse(f"{exc.filename}: {why}" if exc.filename else why)
     _settle()
-    return int(code or 0)
+    return interrupt.CODE if interrupt.came() else int(code or 0)
 
 
 def _refuse(text: str) -> int:
+    interrupt.stop()
     if text:
         say(text)
     return 2

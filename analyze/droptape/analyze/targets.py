@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from . import interrupt
 from .errors import QueryError
 
 _LINKS = 40
@@ -28,6 +29,7 @@ def destination(output: Path | None) -> Iterator[TextIO]:
         QueryError: it cannot be written.
         BrokenPipeError: nobody reads any more.
     """
+    interrupt.stop()
     if output is None:
         with _failing("standard output"):
             yield sys.stdout
@@ -141,6 +143,7 @@ def _replacing(target: Path) -> Iterator[Path]:
     try:
         os.close(descriptor)
         yield aside
+        interrupt.stop()
         umask = os.umask(0)
         os.umask(umask)
         aside.chmod(0o666 & ~umask)

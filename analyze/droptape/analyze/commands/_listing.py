@@ -17,6 +17,7 @@ import pyarrow as pa
 import typer
 from rich.console import Console
 
+from droptape.analyze import interrupt
 from droptape.analyze.database import EngineName
 from droptape.analyze.errors import OutputClosed, QueryError
 from droptape.analyze.opening import open_recording
@@ -139,6 +140,7 @@ def opened(
         *paths, start=start, end=end, hosts=names(hosts), engine=_NAMES[engine], master=master,
         memory_limit=memory,
     ) as rec:  # fmt: skip
+        interrupt.stop()
         warn([str(problem) for problem in rec.problems])
         try:
             yield rec

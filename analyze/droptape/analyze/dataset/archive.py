@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from droptape.analyze import interrupt
 from droptape.analyze.bundle.container import is_bundle
 from droptape.analyze.database import Settings
 from droptape.analyze.dictionary import LOCATIONS
@@ -98,6 +99,7 @@ def archive(paths: Sequence[str], destination: str) -> Archived:
         except OSError as exc:
             raise RecordingError(f"{store.place} cannot be written: {_line(exc)}") from exc
         except (DroptapeError, duckdb.Error, pa.ArrowException) as exc:
+            interrupt.stop()
             done.failed += 1
             done.left_out.append(f"{path}: {_line(exc).removeprefix(f'{path}: ')}; left out")
     return done
