@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from droptape.format.layout import LOCK, MANIFEST, Listing, SegmentFile, added_later, sequence_of
 from droptape.format.manifest import Manifest, Removed, Segment, sha256
 from droptape.format.removal import corrected, is_put_together
+from droptape.format.tables import TABLES
 
 from .window import is_state
 
@@ -52,7 +53,7 @@ class Integrity:
     Attributes:
         listed: the sealed files that it lists, by ``<table>/<name>``.
         finished: whether it lists all of them.
-        unchecked: files whose content was not compared.
+        unchecked: files whose content was not compared, nor their pages read.
     """
 
     def __init__(self, folder: Path, manifest: Manifest | None) -> None:
@@ -65,13 +66,16 @@ class Integrity:
         self.unchecked = 0
         self._compared: set[str] = set()
         self._digests: dict[str, str] = {}
+        self._damage: dict[str, str] = {}
         self._oldest: dict[str, list[str]] = {}
 
     def compare(self, listings: Iterable[Listing], allowance: Allowance) -> None:
-        """Read what the checks need, several files at once."""
-        if self._manifest is None:
-            return
-        chosen: list[tuple[str, Path]] = []
+        """Read what the checks need, several files at once.
+
+        Of a file that no manifest lists that is every page: DuckDB does not look at checksums.
+        """
+        whole: list[tuple[str, Path]] = []
+        paged: list[tuple[str, Path]] = []
         for segment, name in self._by_role(listings):
             listed = self.listed.get(name)
             try:
@@ -82,22 +86,19 @@ class Integrity:
                 continue
             if not self._is_events(segment.table) or allowance.take(size):
                 self._compared.add(name)
-                if listed is not None:
-                    chosen.append((name, segment.path))
+                (paged if listed is None else whole).append((name, segment.path))
             else:
                 self.unchecked += 1
-        if not chosen:
-            return
         with ThreadPoolExecutor(_THREADS) as pool:
-            found = pool.map(_digest_or_not, [path for _, path in chosen])
-        self._digests = dict(zip([name for name, _ in chosen], found, strict=True))
+            self._digests = _by_name(pool, _digest_or_not, whole)
+            self._damage = _by_name(pool, _pages_or_not, paged)
 
     def _by_role(self, listings: Iterable[Listing]) -> list[tuple[SegmentFile, str]]:
         files = [(f, name_of(f)) for one in listings for f in one.segments if f.sealed]
         return sorted(files, key=lambda item: self._is_events(item[0].table))
 
     def _is_events(self, table: str) -> bool:
-        declared = self._manifest.tables.get(table) if self._manifest else None
+        declared = (self._manifest.tables if self._manifest else TABLES).get(table)
         return declared is None or declared.role == "events"
 
     def _replaceable(self, segment: Segment) -> bool:
@@ -167,14 +168,12 @@ class Integrity:
         other = self._copied(file, beside)
         if other:
             return f"left out: it is a copy of {other}"
-        if self._manifest is None:
-            return ""
         newest = max(
-            (sequence_of(f) for f, s in self.listed.items() if s.table == file.table), default=0
+            (sequence_of(f) for f, s in self.listed.items() if s.table == file.table), default=-1
         )
         if file.sequence <= newest and not later and not becoming:
             return f"left out: it is not in {MANIFEST}"
-        damage = pages(file.path) if name_of(file) in self._compared else ""
+        damage = self._damage.get(name_of(file), "")
         return f"not readable, left out ({damage})" if damage else ""
 
     def _copied(self, file: SegmentFile, beside: Listing) -> str:
@@ -298,6 +297,20 @@ def _digest_or_not(path: Path) -> str:
         return digest(path) if not not_regular(path) else ""
     except OSError:
         return ""
+
+
+def _pages_or_not(path: Path) -> str:
+    try:
+        return pages(path) if not not_regular(path) else ""
+    except OSError:
+        return ""
+
+
+def _by_name(
+    pool: ThreadPoolExecutor, read: Callable[[Path], str], files: list[tuple[str, Path]]
+) -> dict[str, str]:
+    found = pool.map(read, [path for _, path in files])
+    return dict(zip([name for name, _ in files], found, strict=True))
 
 
 def pages(path: Path | pa.NativeFile) -> str:

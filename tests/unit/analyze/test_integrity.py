@@ -303,6 +303,48 @@ def test_a_damaged_mark_is_named(tmp_path: Path) -> None:
     assert str(path) in look(folder)[1][0]
 
 
+def damage_a_page(path: Path, compression: str) -> None:
+    """Flip a bit of a time: with a checksum, as the recorder writes pages."""
+    options = {"use_dictionary": False, "compression": compression, "data_page_version": "1.0"}
+    pq.write_table(pq.read_table(path), path, write_page_checksum=True, **options)
+    names = pq.read_schema(path).names
+    column = pq.read_metadata(path).row_group(0).column(names.index("ts_ns"))
+    data = bytearray(path.read_bytes())
+    data[column.data_page_offset + column.total_compressed_size - 5] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+@pytest.mark.parametrize("manifest", [True, False])
+def test_a_damaged_page_of_what_no_manifest_lists(
+    tmp_path: Path, compression: str, manifest: bool
+) -> None:
+    """DuckDB compares no checksums, and may refuse everything where it sees the damage."""
+    folder = killed(tmp_path / "r")
+    if not manifest:
+        (folder / MANIFEST).unlink()
+    path = file(folder, 2)
+    damage_a_page(path, compression)
+    found, problems, good = look(folder)
+    assert (found, good) == (21, False)
+    assert f"{path}: not readable, left out (" in problems[-1]
+    with open_recording(folder) as rec:
+        assert rec.top().fetchall()
+
+
+def test_without_a_manifest_no_more_is_read_than_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(integrity.Allowance.__init__, "__defaults__", (0,))
+    folder = recording(tmp_path / "r")
+    (folder / MANIFEST).unlink()
+    damage_a_page(file(folder), "none")
+    damage_a_page(file(folder, 1, "totals"), "none")
+    with open_recording(folder) as rec:
+        assert [p.path for p in rec.problems[1:]] == [file(folder, 1, "totals")]
+        assert rec.sources[0].unchecked == 2
+
+
 @pytest.mark.parametrize("content", [None, b"{", b"\xff"])
 def test_verify_without_a_manifest(tmp_path: Path, content: bytes | None) -> None:
     folder = recording(tmp_path / "r")
