@@ -7,7 +7,6 @@ answered by listing again.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -19,6 +18,7 @@ from droptape.format.errors import FormatError, NewerFormatError
 from droptape.format.journal import JournalReader
 from droptape.format.layout import MANIFEST, Listing, SegmentFile, being_recorded, listing
 from droptape.format.manifest import Manifest
+from droptape.format.plain import loads
 from droptape.format.schema import Table
 from droptape.format.tables import TABLES
 
@@ -345,7 +345,7 @@ class _Reading:
         """Read the footer of a file; return why it is left out, "" when it is not."""
         footer = _footer(file.path, whole=self._integrity.was_read(file))
         text = (footer.metadata or {}).get(TABLE_KEY)
-        declaration = json.loads(text) if text else None
+        declaration = loads(text) if text else None
         if declaration is not None and declaration["name"] != self._name:
             return f"left out: it is a file of the table {str(declaration['name'])[:80]}"
         rows = self._integrity.rows(file)

@@ -34,6 +34,7 @@ import pyarrow as pa
 from .decode import Records, decode
 from .errors import FormatError
 from .layout import open_regular
+from .plain import loads
 from .schema import Table
 
 PREAMBLE = b"DROPTAPE"
@@ -242,7 +243,7 @@ class JournalReader:
             if first is None or first[0] != HEADER:
                 raise FormatError(f"{path}: the header is damaged ({self.damage or 'missing'})")
             try:
-                header = json.loads(bytes(first[3]))
+                header = loads(bytes(first[3]))
                 self.table = Table.from_json(header["table"])
                 self.recording = str(header.get("recording", ""))
             except (ValueError, KeyError, TypeError, RecursionError) as exc:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from .errors import FormatError, NewerFormatError
 from .layout import MANIFEST, open_regular, read_regular
-from .plain import build
+from .plain import build, loads
 from .schema import Table
 
 FORMAT_VERSION = 1
@@ -204,7 +204,7 @@ class Manifest:
         path = recording / MANIFEST
         try:
             text = read_regular(path)
-            data = json.loads(text)
+            data = loads(text)
         except FileNotFoundError as exc:
             raise FormatError(f"{recording} is not a recording: it has no {MANIFEST}") from exc
         except OSError as exc:

@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from droptape.analyze import QueryError, RecordingError, open_recording
 from droptape.analyze.dataset.archive import archive
 from droptape.analyze.durations import nanoseconds
 from droptape.analyze.times import Landmarks, Mark, instant
+from droptape.format.layout import MANIFEST
 from unit.analyze.make import SECOND, START, Maker
 from unit.analyze.test_cli import BASE, ENV, run
 
@@ -202,3 +204,41 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     renamed = maker.path.rename(maker.path.parent / odd.name)
     with pytest.raises(RecordingError, match="its name is not UTF-8, rename it"):
         open_recording(renamed)
+
+
+@pytest.mark.parametrize("where", ["declaration", "host"])
+def test_half_a_character_in_the_manifest(incident: Path, tmp_path: Path, where: str) -> None:
+    """JSON can say what no text can hold; no recorder writes it."""
+    folder = tmp_path / "r"
+    shutil.copytree(incident, folder)
+    plain = json.loads((folder / MANIFEST).read_bytes())
+    del plain["sha256"]
+    if where == "host":
+        plain["host"]["name"] = "h\udcff"
+    else:
+        plain["tables"]["listeners"]["columns"][0]["doc"] = "\ud800"
+    (folder / MANIFEST).write_text(json.dumps(plain))
+    told = f"{folder / MANIFEST} is damaged: a text in it has half a character"
+    for verb in ("summary", "info"):
+        done = run(verb, folder)
+        assert done.returncode == 0
+        assert done.stderr.splitlines() == [
+            f"droptape: warning: {folder}: {told}; its tables are read without it"
+        ]
+    done = run("archive", folder, incident, tmp_path / "fleet")
+    assert done.returncode == 1
+    assert "half a character" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert run("info", tmp_path / "fleet").returncode == 0
+
+
+def test_half_a_character_in_a_declaration(tmp_path: Path) -> None:
+    maker = Maker(tmp_path / "r")
+    maker.tables["resets"] = replace(maker.tables["resets"], doc="\ud800")
+    sealed = maker.seal("resets", [{"at": 1, "direction": "sent"}])
+    journal = maker.journal("resets", [{"at": 2, "direction": "sent"}])
+    maker.tables["resets"] = replace(maker.tables["resets"], doc="whole \U0001f600")
+    maker.seal("resets", [{"at": 3, "direction": "sent"}])
+    with open_recording(maker.path) as rec:
+        assert [p.path for p in rec.problems[1:]] == [sealed, journal]
+        assert rec.sources[0].tables["resets"].rows == 1

@@ -198,3 +198,14 @@ def test_without_a_checksum_what_is_impossible_is_told(
         Manifest.read(tmp_path)
     (tmp_path / layout.MANIFEST).write_text(json.dumps(plain))
     assert Manifest.read(tmp_path) == example()
+
+
+@pytest.mark.parametrize("half", [b"\\uD800", b"\\udcff", b"\\ude00\\ud83d", b"\xed\xa0\x80"])
+def test_half_a_character_is_damage(tmp_path: Path, half: bytes) -> None:
+    plain = example().to_json() | {"notes": ["\U0001f600 HERE"]}
+    text = json.dumps(plain).encode()
+    (tmp_path / layout.MANIFEST).write_bytes(text)
+    assert Manifest.read(tmp_path).notes == ["\U0001f600 HERE"]
+    (tmp_path / layout.MANIFEST).write_bytes(text.replace(b"HERE", half))
+    with pytest.raises(FormatError, match=r"recording\.json is damaged: .* half a character"):
+        Manifest.read(tmp_path)

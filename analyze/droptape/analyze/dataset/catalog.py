@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 from droptape.analyze.errors import RecordingError
 from droptape.format.errors import FormatError
 from droptape.format.manifest import Manifest
+from droptape.format.plain import loads
 from droptape.format.schema import Table
 
 from .layout import RECORDINGS, TABLES
@@ -189,7 +190,7 @@ def _chosen(path: str, hosts: list[str], until_ns: int | None) -> bool:
 
 def _read(store: Store, path: str) -> dict[str, Any] | str:
     try:
-        data = json.loads(store.read(path))
+        data = loads(store.read(path))
     except OSError as exc:
         return f"cannot be read ({exc.strerror or str(exc).splitlines()[0]})"
     except ValueError:
