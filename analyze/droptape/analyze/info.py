@@ -87,10 +87,14 @@ class RecordingInfo:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """The opened recordings and what of them could not be read."""
+    """The opened recordings and what of them could not be read.
+
+    `unchecked` files were not compared with their checksums: there is too much of them for that.
+    """
 
     recordings: list[RecordingInfo]
     problems: list[str] = field(default_factory=list)
+    unchecked: int = 0
 
     @property
     def span_ns(self) -> tuple[int, int]:
@@ -109,10 +113,18 @@ class Info:
         """The durations of all recordings added."""
         return math.fsum(recording.seconds for recording in self.recordings)
 
+    @property
+    def not_compared(self) -> str:
+        """A sentence on the files that were not compared, "" when all were."""
+        if not self.unchecked:
+            return ""
+        files = "1 file was" if self.unchecked == 1 else f"{self.unchecked:,} files were"
+        return f"{files} not compared byte for byte: `droptape verify` does that."
+
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
         recordings = [asdict(r) | {"seconds": r.seconds} for r in self.recordings]
-        return {"recordings": recordings, "problems": self.problems}
+        return {"recordings": recordings, "problems": self.problems, "unchecked": self.unchecked}
 
 
 def describe(rec: Recording) -> Info:
@@ -121,6 +133,7 @@ def describe(rec: Recording) -> Info:
     return Info(
         [_one(rec, source, ranges.get(source.name, {})) for source in rec.sources],
         [str(problem) for problem in rec.problems],
+        sum(source.unchecked for source in rec.sources),
     )
 
 

@@ -86,7 +86,7 @@ class Summary:
                 False,
             )
         if self.unchecked:
-            return "No loss is known of; `droptape verify` checks the files byte by byte.", True
+            return f"No loss is known of. {self.info.not_compared}", True
         return "Nothing was lost: the counts above are exact.", True
 
     def to_json(self) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def summarize(rec: Recording) -> Summary:
         width,
         [] if rec.window else quick_look(rec),  # the counters are of whole seconds
         marks_of(rec),
-        sum(source.unchecked for source in rec.sources),
+        info.unchecked,
     )
 
 

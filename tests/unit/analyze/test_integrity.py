@@ -11,8 +11,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from droptape.analyze import RecordingError, integrity, open_recording
+from droptape.analyze.app import app
 from droptape.format.layout import MANIFEST
 from droptape.format.manifest import Clock, Manifest, Removed
 from unit.analyze.make import MONO, START, Maker
@@ -237,6 +239,12 @@ def test_large_files_of_events_are_left_to_verify(
         assert good
         assert "droptape verify" in said
         assert "exact" not in said
+    told = "2 files were not compared byte for byte: `droptape verify` does that."
+    assert told in said
+    for command in (["info"], ["diagnose"], ["report", "-o", str(tmp_path / "r.html")]):
+        done = CliRunner().invoke(app, [*command, str(folder)])
+        text = (tmp_path / "r.html").read_text() if "-o" in command else done.stdout
+        assert told in " ".join(text.split()), command
     path = file(folder, 1, "totals")
     data = bytearray(path.read_bytes())
     data[len(data) // 3] ^= 4

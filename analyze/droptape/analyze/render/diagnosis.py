@@ -205,5 +205,7 @@ def _footer(console: Console, found: Diagnosis) -> None:
             0,
             "dim",
         )
+    if found.info.not_compared:
+        _prose(console, found.info.not_compared, 0, "dim")
     for problem in found.info.problems:
         _prose(console, f"Not readable: {problem}", 0, "bold red")

@@ -25,8 +25,10 @@ def show(console: Console, info: Info) -> None:
         console.print()
         for line in _tables(one):
             console.print(Text(f"  {line}"), soft_wrap=True)
-    if info.problems:
+    if info.problems or info.not_compared:
         console.print()
+    if info.not_compared:
+        console.print(Text(info.not_compared), soft_wrap=True)
     for problem in info.problems:
         console.print(Text(f"not readable: {printable(problem)}", "bold red"), soft_wrap=True)
 

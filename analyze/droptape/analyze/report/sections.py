@@ -143,6 +143,8 @@ def _gaps(found: Gathered) -> Iterator[Html]:
     said, good = summary.completeness
     if said:
         yield Html(f'<li class="fine">{text(said)}</li>' if good else bad(text(said)))
+    if summary.info.not_compared and not good:
+        yield Html(f"<li>{text(summary.info.not_compared)}</li>")
     yield from (Html(bad(text(problem))) for problem in summary.info.problems[:FINDINGS])
     if summary.benign:
         yield Html(
