@@ -23,7 +23,7 @@ from .origin import Folders, Origin
 from .source import load
 from .summary import Summary, summarize
 from .symbolize import symbolize
-from .targets import check, destination
+from .targets import check, destination, refuse_source
 from .timeline import timeline
 from .times import Mark, Window
 from .top import top
@@ -270,7 +270,7 @@ class Recording:
         """
         from .report.page import page  # Altair takes a second to import
 
-        check(Path(path))
+        check(Path(path), [source.bundle for source in self.sources])
         text = page(self.between(start, end))
         with destination(Path(path)) as file:
             file.write(text)
@@ -302,6 +302,7 @@ class Recording:
         Raises:
             QueryError: there is no such format, or the file cannot be written.
         """
+        refuse_source(output, [source.bundle for source in self.sources])
         return export(self.between(start, end), to, output, max_events)
 
     def bundle(

@@ -6,12 +6,16 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from os.path import samestat
 from pathlib import Path
 from typing import TextIO
 
+from droptape.format.layout import LOCK, MANIFEST, is_recording, sequence_of
+
 from . import interrupt
+from .dataset.layout import TABLES, is_dataset
 from .errors import QueryError
 
 _LINKS = 40
@@ -68,17 +72,35 @@ def whole_file(output: Path) -> Iterator[Path]:
                     out.write(piece)
 
 
-def check(output: Path) -> None:
+def check(output: Path, sources: Iterable[Path | None] = ()) -> None:
     """Try whether `output` could be written, before the work for it is done.
 
     Raises:
-        QueryError: it could not.
+        QueryError: it could not, or is one of `sources`.
     """
+    refuse_source(output, sources)
     with _failing(str(output)):
         target, direct = _target(output)
         if not direct:
             with tempfile.TemporaryFile(dir=target.absolute().parent):
                 return
+
+
+def refuse_source(output: str | os.PathLike[str] | None, sources: Iterable[Path | None]) -> None:
+    """Refuse to write over what is read.
+
+    Args:
+        output: where an answer is to go.
+        sources: what is read; folders, and files that are not there, are no matter.
+
+    Raises:
+        QueryError: `output` is one of these files, also by another name.
+    """
+    with suppress(OSError):  # what cannot be looked at is said when it is written
+        target = Path(output).stat() if output is not None else None
+        for source in sources:
+            if target and source and source.is_file() and samestat(source.stat(), target):
+                raise QueryError(f"{output} is what is read: name another file")
 
 
 def is_stream(output: Path) -> bool:
@@ -109,6 +131,9 @@ def _target(output: Path) -> tuple[Path, bool]:
         folder = Path(os.path.realpath(target.parent))
         if folder.is_relative_to("/proc"):
             return target, True  # an open file, as /dev/stdout is, whatever the link says
+        keeper = _keeper(folder, target)
+        if keeper is not None:
+            raise QueryError(f"{output} is a file of {keeper} itself: name another file")
         if not target.is_symlink():
             break
         target = folder / target.readlink()
@@ -121,6 +146,22 @@ def _target(output: Path) -> tuple[Path, bool]:
     if stat.S_ISBLK(mode):
         raise QueryError(f"{output} is a disk: name a file")
     return target, not stat.S_ISREG(mode)
+
+
+def _keeper(folder: Path, target: Path) -> Path | None:
+    """Return the recording or dataset that has `target`, which lies in `folder`, as its own file.
+
+    A report beside the tables of a recording is none of its own.
+    """
+    if target.name in (MANIFEST, LOCK):
+        return folder if is_recording(folder) else None
+    # Without its manifest a recording still is one.
+    kept = is_recording(folder.parent) or (sequence_of(target.name) and target.exists())
+    if kept and target.suffix in (".parquet", ".journal"):
+        return folder.parent
+    depth = 1 if folder.name == TABLES else 3 if folder.name.startswith("host=") else 0
+    above = folder.parents[depth - 1 : depth] if depth else ()
+    return next((dataset for dataset in above if is_dataset(dataset)), None)
 
 
 def _open(target: Path) -> int:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import threading
@@ -12,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from droptape.analyze import QueryError, open_recording
+from droptape.analyze.dataset.archive import archive
 from droptape.analyze.targets import destination, whole_file
+from unit.analyze.incident import make_incident
 from unit.analyze.test_cli import BASE, ENV, run
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes device nodes")
@@ -119,6 +122,75 @@ def test_what_cannot_be_written_is_said_before_the_work(
             with pytest.raises(QueryError, match=r"name a file|cannot be written"):
                 write(tmp_path / where)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("args", WRITERS, ids=IDS)
+def test_a_recording_is_never_written_over(tmp_path: Path, args: list[str]) -> None:
+    rec = make_incident(tmp_path / "rec")
+    before = contents(rec)
+    done = run(*filled(args, rec), "-o", rec / "recording.json")
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"droptape: {rec}/recording.json is a file of {rec.resolve()} itself: name another file\n"
+    )
+    assert contents(rec) == before
+
+
+def test_no_file_of_a_recording_is_written_over(tmp_path: Path) -> None:
+    rec = make_incident(tmp_path / "rec")
+    sealed = next((rec / "drops").glob("*.parquet"))
+    (tmp_path / "link").symlink_to("rec/recording.json")
+    before = contents(tmp_path)
+    own = (rec / "recorder.lock", sealed, rec / "drops" / "new.parquet", tmp_path / "link")
+    for target in own:
+        with pytest.raises(QueryError, match=r"is a file of .*/rec itself"), destination(target):
+            pass
+    (rec / "recording.json").unlink()
+    with pytest.raises(QueryError, match="is a file of"), whole_file(sealed):
+        pass
+    assert {**before, **contents(tmp_path)} == before
+
+
+@pytest.mark.parametrize("args", [*WRITERS, ["diff", "{rec}", "{rec}"]])
+def test_a_bundle_that_is_read_is_not_written_over(
+    good: Path, tmp_path: Path, args: list[str]
+) -> None:
+    bundle, link = tmp_path / "b.droptape", tmp_path / "link"
+    shutil.copy(good, bundle)
+    link.symlink_to(bundle)
+    done = run(*filled(args, bundle), "-o", link)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"droptape: {link} is what is read: name another file\n"
+    assert bundle.read_bytes() == good.read_bytes()
+
+
+def test_a_key_is_not_written_over(incident: Path, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(b"k" * 32)
+    done = run("bundle", incident, "--redact", "--key", key, "-o", key)
+    assert (done.returncode, key.read_bytes()) == (2, b"k" * 32)
+
+
+def test_a_dataset_is_not_written_over(incident: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    archive([str(incident)], str(data))
+    for file in filter(Path.is_file, data.rglob("*")):
+        with pytest.raises(QueryError, match=r"is a file of .*/data itself"), destination(file):
+            pass
+
+
+def test_answers_beside_what_they_are_from_are_written(good: Path, tmp_path: Path) -> None:
+    rec = make_incident(tmp_path / "rec")
+    other = tmp_path / "other.droptape"
+    shutil.copy(good, other)
+    with open_recording(rec) as opened:
+        for _ in range(2):
+            opened.export("openmetrics", rec / "metrics.txt")
+            opened.bundle(other)
 
 
 def test_standard_output_by_its_name(incident: Path, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def make(
     source = load(rec.sources[0].path, rec.sources[0].name)
     if source.manifest is None:
         raise RecordingError(f"{source.path}: its manifest is missing or damaged, so is no bundle")
-    check(path)
+    check(path, (rec.sources[0].bundle, key))
     wanted = window(start, end, landmarks([source])) or rec.window
     span = tables.widened(source, wanted)
     left_out = {source.file(problem): problem.text for problem in source.problems}

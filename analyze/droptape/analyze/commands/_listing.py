@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -24,7 +25,7 @@ from droptape.analyze.opening import open_recording
 from droptape.analyze.output import Format, write, write_json
 from droptape.analyze.recording import Recording
 from droptape.analyze.saying import say
-from droptape.analyze.targets import destination
+from droptape.analyze.targets import destination, refuse_source
 
 Recordings = Annotated[
     list[str],
@@ -83,6 +84,8 @@ Memory = Annotated[
     typer.Option("--memory", metavar="SIZE", help="Memory before DuckDB spills to disk, as 2GB."),
 ]
 _NAMES: dict[Engine, EngineName] = {Engine.DUCKDB: "duckdb", Engine.SPARK: "spark"}
+_OUTPUT: ContextVar[Path | None] = ContextVar("output", default=None)
+"""Where the answer of the command goes that is at work; no recording that it opens may be there."""
 P = ParamSpec("P")
 _WIDE = 160
 """Columns when the output is no terminal: nothing is cut off that a later reader might need."""
@@ -141,6 +144,7 @@ def opened(
         memory_limit=memory,
     ) as rec:  # fmt: skip
         interrupt.stop()
+        refuse_source(_OUTPUT.get(), [source.bundle for source in rec.sources])
         warn([str(problem) for problem in rec.problems])
         try:
             yield rec
@@ -179,8 +183,13 @@ def listing(command: Callable[P, Answer]) -> Callable[P, None]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         form, output = kwargs.pop("format"), kwargs.pop("output")
-        answer = command(*args, **kwargs)
-        deliver(answer, Format(form), Path(str(output)) if output else None)
+        target = Path(str(output)) if output else None
+        token = _OUTPUT.set(target)
+        try:
+            answer = command(*args, **kwargs)
+        finally:
+            _OUTPUT.reset(token)
+        deliver(answer, Format(form), target)
         if answer.code:
             raise typer.Exit(answer.code)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from droptape.analyze.client import Client
-from droptape.analyze.errors import QueryError
+from droptape.analyze.errors import QueryError, RecordingError
+from droptape.analyze.find import find
 from droptape.analyze.output import Format
 from droptape.analyze.render.explain import plan
+from droptape.analyze.targets import refuse_source
 
 from ._listing import (
     Answer,
@@ -54,6 +57,8 @@ def query(
 
     Example: [bold]droptape query REC "SELECT reason, sum(weight) FROM drops GROUP BY ALL"[/bold]
     """
+    with suppress(RecordingError):  # opening says what is wrong with them
+        refuse_source(output, find(recordings) if output else [])
     text = sys.stdin.read() if sql == "-" else sql
     if engine is not Engine.DUCKDB:
         if timeout is not None:
