@@ -19,7 +19,10 @@ _INFINITE_TIME, _INFINITE_DAY = (1 << 63) - 1, (1 << 31) - 1
 
 
 def json_value(value: Any) -> Any:
-    """Return `value` as what JSON knows: bytes as hexadecimal, times as text, no NaN."""
+    """Return `value` as what JSON knows: bytes as hexadecimal, times as text, no NaN.
+
+    A decimal that a reader of JSON would get with other digits is text as well.
+    """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):
@@ -27,7 +30,10 @@ def json_value(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, decimal.Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
+        digits = _digits(value)
+        near = float(value)
+        whole = "." not in digits
+        return int(digits) if whole else near if decimal.Decimal(repr(near)) == value else digits
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, datetime.timedelta):
@@ -46,7 +52,7 @@ def interval_text(value: Any) -> str:
     parts = [_count(value.months, "month")] if value.months else []
     parts += [_count(value.days, "day")] if value.days else []
     if value.nanoseconds or not parts:
-        parts.append(f"{value.nanoseconds / 1e9:.9f}".rstrip("0").rstrip(".") + " s")
+        parts.append(f"{_digits(decimal.Decimal(value.nanoseconds).scaleb(-9))} s")
     return " ".join(parts)
 
 
@@ -86,7 +92,7 @@ def _holds_times(kind: pa.DataType) -> bool:
 
 
 def text_columns(
-    column: pa.Array[Any], *, iso: bool = False, short: bool = False
+    column: pa.Array[Any], *, iso: bool = False, short: bool = False, rounded: bool = False
 ) -> list[str | None]:
     """Return the values of a column as text; None stays None.
 
@@ -94,6 +100,7 @@ def text_columns(
         column: any Arrow array.
         iso: times as ISO 8601 with T and Z.
         short: for people: times without digits that are zero in the whole column.
+        rounded: for a terminal: numbers with six digits after the point.
     """
     kind = column.type
     if pa.types.is_dictionary(kind):
@@ -106,7 +113,10 @@ def text_columns(
         return list(column.to_pylist())
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         return list(pc.cast(column, pa.string()).to_pylist())
-    return [None if value is None else _text(value) for value in python_values(column)]
+    values = python_values(column)
+    if rounded and pa.types.is_floating(kind):
+        values = [None if value is None else round(value, 6) for value in values]
+    return [None if value is None else _text(value) for value in values]
 
 
 def _times(column: pa.Array[Any], short: bool) -> list[str | None]:
@@ -159,11 +169,19 @@ def _iso(text: str) -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, float):
-        return repr(round(value, 6)) if math.isfinite(value) else str(value)
+        return repr(value)
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, decimal.Decimal):
+        return _digits(value)
     plain = json_value(value)
     return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+
+
+def _digits(value: decimal.Decimal) -> str:
+    """Return all digits of a finite number, but no zeros at its end after the point."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _count(number: int, noun: str) -> str:

@@ -143,7 +143,10 @@ def _grid(reader: pa.RecordBatchReader, out: TextIO, markdown: bool) -> None:
             shown += batches[-1].num_rows
         total += batch.num_rows
     table = pa.Table.from_batches(batches, reader.schema)
-    columns = [text_columns(column.combine_chunks(), short=True) for column in table.columns]
+    columns = [
+        text_columns(column.combine_chunks(), short=True, rounded=not markdown)
+        for column in table.columns
+    ]
     right = [is_number(field.type) for field in reader.schema]
     out.writelines(line + "\n" for line in aligned(reader.schema.names, columns, right, markdown))
     if total > shown:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,11 +23,13 @@ from droptape.format.errors import DroptapeError
 from . import sandbox
 from .damaged import gone
 from .dataset.store import is_remote
+from .errors import QueryError
 from .find import find
 from .opening import open_recording
 from .recording import Recording
 
 _BATCH_ROWS = 65_536
+_WITHOUT_ARROW = re.compile(r"\b(UHUGEINT|BIGNUM)\b")
 
 
 def _say(out: BinaryIO, **message: Any) -> None:
@@ -52,11 +55,20 @@ def _next(rec: Recording, reader: pa.RecordBatchReader) -> pa.RecordBatch | None
         raise rec.explain(exc) from exc
 
 
+def _representable(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    """Refuse columns that DuckDB gives to Arrow with other values, or as bytes of its own."""
+    for column, kind in zip(relation.columns, map(str, relation.types), strict=True):
+        found = _WITHOUT_ARROW.search(kind)
+        if found:
+            raise QueryError(f"{column} is {found[0]}, which no format has: cast it to VARCHAR")
+    return relation
+
+
 def _answer(rec: Recording, query: str, out: BinaryIO) -> None:
     streaming = False
     error = ""
     try:
-        reader = rec.sql(query).to_arrow_reader(_BATCH_ROWS)
+        reader = _representable(rec.sql(query)).to_arrow_reader(_BATCH_ROWS)
         # The first batch may already fail, and then nothing of it should be shown.
         batch = _next(rec, reader)
         _say(out, stream=True)

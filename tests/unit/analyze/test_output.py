@@ -92,6 +92,42 @@ def test_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+def test_only_a_table_rounds(capsys: pytest.CaptureFixture[str]) -> None:
+    digits = ["100000000000000000.01", "-0.10", "12345678901234567890.00"]
+    rows = pa.table(
+        {
+            "f": [1e-9, 0.1234567891, -1e300],
+            "d": pa.array([decimal.Decimal(d) for d in digits], pa.decimal128(30, 2)),
+            "l": pa.array([[decimal.Decimal(d)] for d in digits], pa.list_(pa.decimal128(30, 2))),
+        }
+    )
+    floats = ["1e-09", "0.1234567891", "-1e+300"]
+    decimals = ["100000000000000000.01", "-0.1", "12345678901234567890"]
+    lists = ['["100000000000000000.01"]', "[-0.1]", "[12345678901234567890]"]
+    expected = [list(row) for row in zip(floats, decimals, lists, strict=True)]
+    assert list(csv.reader(io.StringIO(written(Format.CSV, capsys, rows))))[1:] == expected
+    markdown = written(Format.MARKDOWN, capsys, rows).splitlines()[2:]
+    assert [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown] == expected
+    for form in (Format.JSON, Format.NDJSON):
+        text = written(form, capsys, rows)
+        found = json.loads(text) if form is Format.JSON else map(json.loads, text.splitlines())
+        assert [list(row.values()) for row in found] == [
+            [1e-9, "100000000000000000.01", ["100000000000000000.01"]],
+            [0.1234567891, -0.1, [-0.1]],
+            [-1e300, 12345678901234567890, [12345678901234567890]],
+        ]
+    table = written(Format.TABLE, capsys, rows)
+    assert "0.123457 " in table
+    assert "100000000000000000.01 " in table
+
+
+def test_a_long_interval_keeps_its_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    values = [(0, 0, -1_500_000_000), (0, 0, 9_007_199_254_740_993_001)]
+    spans = pa.array(values, pa.month_day_nano_interval())
+    text = written(Format.CSV, capsys, pa.table({"i": spans}))
+    assert text.splitlines() == ["i", "-1.5 s", "9007199254.740993001 s"]
+
+
 def test_no_rows(capsys: pytest.CaptureFixture[str]) -> None:
     empty = ROWS.schema.empty_table()
     assert written(Format.JSON, capsys, empty) == "[]\n"

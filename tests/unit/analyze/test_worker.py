@@ -187,3 +187,14 @@ def test_what_was_removed_between_two_queries_is_not_asked(tmp_path: Path) -> No
                 assert reader.read_all().to_pylist() == [{"n": rows}]
             if rows == 4:
                 remove_the_first(maker.path)
+
+
+def test_numbers_that_would_be_others_are_refused(incident: Path) -> None:
+    with Client([str(incident)]) as client:
+        for kind in ("UHUGEINT", "BIGNUM"):
+            for value in (f"5::{kind}", f"[5::{kind}]", f"{{'x': 5::{kind}}}"):
+                message = f"^a is {kind}, which no format has: cast it to VARCHAR$"
+                with pytest.raises(QueryError, match=message), client.ask(f"SELECT {value} AS a"):
+                    pass
+        with client.ask("SELECT ((1::UHUGEINT << 127) - 1 + (1::UHUGEINT << 127))::VARCHAR") as got:
+            assert got.read_all().to_pylist()[0].popitem()[1] == str((1 << 128) - 1)
