@@ -49,8 +49,10 @@ def _resolve(rec: Recording, table: str, column: str) -> str | None:
     names = column_names(rec, table)
     if column in names:
         return name(column)
-    if column == "reason" and "cause" in names:
-        return "cause"
+    if column == "reason":
+        declared = rec.views[table].table
+        cause = declared.cause if declared is not None and declared.cause in names else "cause"
+        return name(cause) if cause in names else None
     if column == "port" and {"sport", "dport"} <= names:
         return port(names)
     target = ALIASES.get(column)

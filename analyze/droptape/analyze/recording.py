@@ -142,7 +142,7 @@ class Recording:
 
     def top(
         self,
-        by: str | Sequence[str] = ("reason", "function"),
+        by: str | Sequence[str] | None = None,
         *,
         table: str | None = None,
         limit: int = 20,
@@ -153,7 +153,7 @@ class Recording:
         """Count events by the values of columns, most frequent first.
 
         Args:
-            by: columns; also ``owner``, ``port``, ``reason`` (the cause of any kind).
+            by: columns; also ``owner``, ``port``, ``reason`` (any cause); None: cause, function.
             table: one table instead of all event tables.
             limit: rows at most.
             include_benign: also count events that are part of normal operation.

@@ -26,16 +26,34 @@ def split(by: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def _usual(rec: Recording, table: str | None) -> list[str]:
+    """Return what is counted by unless users say: the cause, and the function where there is one.
+
+    Raises:
+        QueryError: there is no such table, or it has neither.
+    """
+    if table is None:
+        return ["reason", "function"]
+    rec.table(table)
+    declared = rec.views[table].table
+    cause = declared.cause if declared is not None and declared.cause else "reason"
+    found = [column for column in (cause, "function") if columns.has(rec, table, column)]
+    if not found:
+        known = ", ".join(column.name for column in rec.views[table].columns)
+        raise QueryError(f"{table} has no causes: name what to count by, of {known}")
+    return found
+
+
 def top(
     rec: Recording,
-    by: str | Sequence[str],
+    by: str | Sequence[str] | None,
     *,
     table: str | None,
     limit: int,
     include_benign: bool,
 ) -> duckdb.DuckDBPyRelation:
     """See `Recording.top`."""
-    wanted = split(by)
+    wanted = split(by) if by is not None else _usual(rec, table)
     chosen = columns.choose_table(rec, wanted, table)
     if chosen == NAME and {"reason", "cause"} & set(wanted) and "kind" not in wanted:
         wanted.insert(0, "kind")  # a cause says little without its kind

@@ -106,18 +106,41 @@ def test_top(rec: Recording) -> None:
     )
 
 
+def test_top_of_a_table_counts_its_causes(rec: Recording) -> None:
+    usual = {
+        table: rec.top(table=table).columns[: -len(["events", "share", "rows", "since", "until"])]
+        for table in (*rec.event_tables, "events", "totals", "losses")
+    }
+    assert usual == {
+        "drops": ["reason", "function"], "retransmits": ["kind"], "listen": ["event"],
+        "resets": ["direction"], "events": ["kind", "reason", "function"],
+        "totals": ["reason", "function"], "losses": ["reason"],
+    }  # fmt: skip
+    for table, columns in usual.items():
+        if table in rec.event_tables:
+            by_cause = rec.top(columns[0], table=table, include_benign=True).fetchall()
+            assert by_cause or table == "resets"  # of which there are none here
+            assert rec.top("reason", table=table, include_benign=True).fetchall() == by_cause
+    assert rec.top("reason,lport").fetchall()[0][:2] == ("accept_queue_full", 8080)
+
+
 @pytest.mark.parametrize(
     ("by", "table", "message"),
     [
         ("nonsense", None, "there is no column nonsense; events have: amount"),
-        ("reason,lport,kind", "listen", "listen has no column reason; it has: ts"),
+        ("reason,lport,kind", "listen", "listen has no column kind; it has: ts"),
+        ("reason", "marks", "marks has no column reason; it has: ts"),
+        (None, "marks", "marks has no causes: name what to count by, of ts"),
+        (None, "nonsense", "there is no table nonsense"),
         ("reason", "nonsense", "there is no table nonsense"),
         ("", None, "name at least one column"),
         ('reason"; DROP TABLE x', None, "there is no column"),
         ("srtt_us,lport", None, "no table has all of srtt_us, lport"),
     ],
 )
-def test_top_says_what_is_wrong(rec: Recording, by: str, table: str | None, message: str) -> None:
+def test_top_says_what_is_wrong(
+    rec: Recording, by: str | None, table: str | None, message: str
+) -> None:
     with pytest.raises(QueryError, match=message):
         rec.top(by, table=table)
 

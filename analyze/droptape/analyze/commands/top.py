@@ -16,14 +16,15 @@ from ._listing import Answer, Benign, TableOption, asking, listing
 def top(
     rec: Recording,
     by: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--by",
             metavar="COLUMNS",
             help="Columns to count by, with commas: reason, function, owner, netns, port, saddr, "
-            "container and every other column.",
+            "container and every other column; without it the cause, and function where there is "
+            "one.",
         ),
-    ] = "reason,function",
+    ] = None,
     table: TableOption = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 20,
     include_benign: Benign = False,
