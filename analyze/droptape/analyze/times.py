@@ -19,8 +19,9 @@ from .errors import QueryError
 
 _RELATIVE = re.compile(rf"([+-])\s*({DURATION.pattern}|0)", re.IGNORECASE)
 _AFTER_MARK = re.compile(rf"(.+?)\s*([+-])\s*({DURATION.pattern})", re.IGNORECASE)
-_CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d))?(\.\d{1,9})?")
-_FRACTION = re.compile(r"\.(\d{1,9})(?!\d)")
+_CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?")
+_FRACTION = re.compile(r"(?<=[T ]\d\d:\d\d:\d\d)[.,](\d{1,9})(?!\d)", re.IGNORECASE)
+_WITH_FRACTION = re.compile(r"\d+[-:].*[.,].*")
 _DAY = timedelta(days=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LIMIT_NS = (1 << 63) - 1
@@ -97,6 +98,10 @@ def _read(text: str, landmarks: Landmarks) -> int:
         return base + offset if sign == "+" else base - offset
     clock = _CLOCK.fullmatch(wanted)
     found = _time_of_day(clock, landmarks.start) if clock else _date(wanted)
+    if found is None and _WITH_FRACTION.fullmatch(wanted):
+        raise QueryError(
+            f"{text!r} is not a time: a fraction is of seconds, and has nine digits at most"
+        )
     if found is None or not -_LIMIT_NS <= found <= _LIMIT_NS:
         raise QueryError(f"{text!r} is not a time; {_WAYS}")
     return found
@@ -108,6 +113,8 @@ def _date(text: str) -> int | None:
     if fraction:
         nanos = int(fraction[1].ljust(9, "0"))
         text = text[: fraction.start()] + text[fraction.end() :]
+    if "." in text or "," in text:
+        return None  # Python would drop digits, or take them for a zone's
     text = re.sub(r"\s*(Z|UTC)$", "+00:00", text, flags=re.IGNORECASE)
     try:
         when = datetime.fromisoformat(text)
@@ -122,7 +129,7 @@ def _time_of_day(match: re.Match[str], start: int | None) -> int | None:
     hour, minute, second = int(match[1]), int(match[2]), int(match[3] or 0)
     if hour > 23 or minute > 59 or second > 59 or start is None:
         return None
-    nanos = int(match[4][1:].ljust(9, "0")) if match[4] else 0
+    nanos = int(match[4].ljust(9, "0")) if match[4] else 0
     day = _DAY // timedelta(microseconds=1) * 1000
     of_day = (hour * 3600 + minute * 60 + second) * 1_000_000_000 + nanos
     # A second before the start still is the start, as droptape prints it.

@@ -30,6 +30,10 @@ KNOWN = Landmarks(START, START + 60 * SECOND, MARKS)
         ("+30s", 30), ("+1.5m", 90), ("+0", 0), ("-10s", 50), ("+250ms", 0.25),
         ("2023-11-14T22:13:50Z", 30), ("2023-11-14 22:13:50.25", 30.25),
         ("2023-11-14T23:13:50+01:00", 30), ("22:13:50", 30), ("22:14", 40),
+        ("2023-11-14T22:13:50,25", 30.25), ("22:13:50,335", 30.335),
+        ("22:13:50.000000001", 30.000000001),
+        ("2023-11-14t22:13:50.123456789 UTC", 30.123456789),
+        ("2023-11-14T23:13:50.5+01:00", 30.5),
         ("2023-11-14", -80_000), ("22:13:19", -1), ("22:13:18", 86_398),
         ("mark:deploy v2", 10), ("mark:DEPLOY", 10), ("mark:load", 20), ("mark:stops", 30),
         ("mark:load+5s", 25), ("mark:load - 500ms", 19.5),
@@ -46,6 +50,18 @@ def test_instants(text: str, seconds: float) -> None:
 )  # fmt: skip
 def test_what_is_no_instant(text: str) -> None:
     with pytest.raises(QueryError):
+        instant(text, KNOWN)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2023-11-14.5", "2023-11-14 22:13.335", "22:13.335", "22:13:50.3350000001", "22:13:50.",
+     "2023-11-14T22:13:50.3350000001", "2023-11-14T22:13:50,3350000001Z", "2023-11-14T22.5",
+     "2023-11-14T22:13:50.", "2023-11-14T22:13:50.1.2", "2023-11-14T22:13:50+01:00:00.5",
+     "2023-11-14T22:13:50.5+01:00:00.5"],
+)  # fmt: skip
+def test_no_fraction_is_dropped(text: str) -> None:
+    with pytest.raises(QueryError, match="is not a time: a fraction is of seconds, and has nine"):
         instant(text, KNOWN)
 
 
