@@ -226,7 +226,7 @@ class Integrity:
 
 
 def doubts(folder: Path, manifest: Manifest | None) -> Iterator[tuple[Path, str]]:
-    """Yield what is impossible about a recording as a whole."""
+    """Yield what is impossible about a recording as a whole, and what it says that it lost."""
     lock = folder / LOCK
     with suppress(OSError):
         irregular = not_regular(lock)
@@ -237,6 +237,11 @@ def doubts(folder: Path, manifest: Manifest | None) -> Iterator[tuple[Path, str]
     for table in sorted(set(_removed_rows(manifest)) - set(removed(manifest))):
         text = f"says that {table} was removed up to a time after its end, which is not so"
         yield folder / MANIFEST, text
+    for file, text in manifest.damaged.items():
+        # The manifest may be anybody's, and say anything.
+        place = folder / file
+        inside = place.is_relative_to(folder) and ".." not in place.parts[len(folder.parts) :]
+        yield place if inside else folder, text
 
 
 def removed(manifest: Manifest) -> dict[str, Removed]:

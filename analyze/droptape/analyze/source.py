@@ -29,8 +29,7 @@ from .integrity import Allowance, Integrity, doubts, removed, stray
 TABLE_KEY = b"droptape.table"
 """Key of a table's declaration (JSON) in the footer of a sealed file."""
 
-_ATTEMPTS = 5
-_NAMED = 10
+_ATTEMPTS, _NAMED = 5, 10
 _IP = "ip_version"
 
 State = Literal["complete", "recovered", "recording", "interrupted", "unknown"]
@@ -209,7 +208,6 @@ def _load(
     integrity = Integrity(path, manifest)
     source.problems += [Problem(file, text) for file, text in doubts(path, manifest)]
     if manifest is not None:
-        source.problems += _told(path, manifest)
         source.manifest = replace(manifest, removed=removed(manifest))
     listings: dict[str, Listing] = {}
     for table in _table_names(path, manifest, integrity):
@@ -233,15 +231,6 @@ def _load(
             raise RecordingError(reason)
         source.problems.insert(0, Problem(path, f"{reason}; its tables are read without it"))
     return source
-
-
-def _told(path: Path, manifest: Manifest) -> list[Problem]:
-    """Return what the manifest says was lost; the manifest may be anybody's."""
-    inside = {name: path / name for name in manifest.damaged if ".." not in Path(name).parts}
-    return [
-        Problem(at if (at := inside.get(name, path)).is_relative_to(path) else path, text)
-        for name, text in manifest.damaged.items()
-    ]
 
 
 def _table_names(path: Path, manifest: Manifest | None, integrity: Integrity) -> list[str]:

@@ -153,3 +153,17 @@ def test_verify_alone_names_every_damaged_file(whole: Path, tmp_path: Path) -> N
     assert {f.subject for f in found} == {
         n.as_posix() for n in files_of(folder) if n.name != MANIFEST
     }
+
+
+@pytest.mark.parametrize("said", ["/etc/passwd", "../other/drops/1", "drops/../../x", ".", ""])
+def test_a_manifest_speaks_of_no_file_elsewhere(tmp_path: Path, said: str) -> None:
+    maker = Maker(tmp_path / "rec")
+    maker.seal("drops", DROPS)
+    maker.symbols()
+    maker.finish(damaged={said: "was lost"})
+    with open_recording(tmp_path / "rec") as rec:
+        assert [str(problem) for problem in rec.problems] == [f"{tmp_path / 'rec'}: was lost"]
+        assert [f.why for f in rec.verify().unexplained if f.part == "files"] == ["was lost"]
+        rec.bundle(tmp_path / "b.droptape")
+    with open_recording(tmp_path / "b.droptape") as rec:
+        assert [problem.text for problem in rec.problems] == ["was lost"]

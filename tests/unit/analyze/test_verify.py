@@ -131,27 +131,6 @@ def test_an_event_at_the_very_reading(tmp_path: Path) -> None:
     assert (one.verdict, one.difference, one.why) == (Verdict.EXPLAINED, -1, EDGE)
 
 
-@pytest.mark.parametrize(
-    ("at", "difference", "why"),
-    [(0.4, 0, ""), (0.7, -1, EDGE), (0.9, -1, ""), (59.9, -1, ""), (60.2, -1, EDGE), (61, 0, "")],
-)
-def test_an_event_within_a_reading_that_was_interrupted(
-    tmp_path: Path, at: float, difference: int, why: str
-) -> None:
-    """From one counter to the next it took a third of a second, at the begin and at the end."""
-    counters = [
-        counter(0.5, "TcpExt.ListenDrops", 3), counter(0.83, "Udp.NoPorts", 8),
-        counter(11, "TcpExt.ListenDrops", 12), counter(60.33, "Udp.NoPorts", 9),
-        *life(),
-    ]  # fmt: skip
-    events = [*refusals(9), {**LISTEN, "at": at}]
-    folder = make(tmp_path / "r", listen=events, counters=counters, totals=[total(10)])
-    one = check(folder, "TcpExt.ListenDrops")
-    assert (one.difference, one.why) == (difference, why)
-    wrong = Verdict.EXPLAINED if why else Verdict.UNEXPLAINED
-    assert one.verdict is (wrong if difference else Verdict.OK)
-
-
 def test_what_is_known_to_be_lost(tmp_path: Path) -> None:
     losses = [{"at": 20, "kind": "listen", "cause": "ring_full", "events": 4}]
     folder = make(

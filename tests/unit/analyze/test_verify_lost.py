@@ -1,4 +1,4 @@
-"""What `verify` makes of losses that the recording tells of in an unusual way."""
+"""What `verify` makes of losses that are told in an unusual way, and of slow readings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,18 @@ import pytest
 
 from droptape.analyze import open_recording
 from droptape.analyze.verify import Verdict
-from droptape.analyze.verify.rules import KILLED, LOSSES_LOST, TOTALS_LOST
-from unit.analyze.test_verify import Tables, check, counter, life, make, moved, refusals, total
+from droptape.analyze.verify.rules import EDGE, KILLED, LOSSES_LOST, TOTALS_LOST
+from unit.analyze.test_verify import (
+    LISTEN,
+    Tables,
+    check,
+    counter,
+    life,
+    make,
+    moved,
+    refusals,
+    total,
+)
 
 
 @pytest.mark.parametrize(
@@ -88,3 +98,24 @@ def test_without_any_totals_only_a_moment_is_excused(
     with open_recording(folder) as rec:
         found = [f for f in rec.verify().findings if f.part == "totals" and f.difference]
     assert [f.why for f in found] == ([KILLED] if balanced else [""])
+
+
+@pytest.mark.parametrize(
+    ("at", "difference", "why"),
+    [(0.4, 0, ""), (0.7, -1, EDGE), (0.9, -1, ""), (59.9, -1, ""), (60.2, -1, EDGE), (61, 0, "")],
+)
+def test_an_event_within_a_reading_that_was_interrupted(
+    tmp_path: Path, at: float, difference: int, why: str
+) -> None:
+    """From one counter to the next it took a third of a second, at the begin and at the end."""
+    counters = [
+        counter(0.5, "TcpExt.ListenDrops", 3), counter(0.83, "Udp.NoPorts", 8),
+        counter(11, "TcpExt.ListenDrops", 12), counter(60.33, "Udp.NoPorts", 9),
+        *life(),
+    ]  # fmt: skip
+    events = [*refusals(9), {**LISTEN, "at": at}]
+    folder = make(tmp_path / "r", listen=events, counters=counters, totals=[total(10)])
+    one = check(folder, "TcpExt.ListenDrops")
+    assert (one.difference, one.why) == (difference, why)
+    wrong = Verdict.EXPLAINED if why else Verdict.UNEXPLAINED
+    assert one.verdict is (wrong if difference else Verdict.OK)

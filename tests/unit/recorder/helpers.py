@@ -92,3 +92,10 @@ def settle(store: Store, folder: Path, *, journals: int = 0, seconds: float = 20
         assert time.monotonic() < deadline, f"not sealed in time: {store.trouble}"
         store.tick()
         time.sleep(0.01)
+
+
+def wait_for_trouble(store: Store, words: str) -> None:
+    deadline = time.monotonic() + 10
+    while words not in store.trouble:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
