@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 
 from .engine import literal
+from .errors import refusal
 from .source import Problem, Source, StoredTable
 from .verify.files import pages
 
@@ -72,6 +73,8 @@ def _why(path: Path) -> str:
         return pages(path) or _refused(path)
     except FileNotFoundError:
         return ""
+    except OSError as exc:
+        return refusal(exc)
 
 
 def _refused(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 from droptape.format.errors import DroptapeError, FormatError
 
@@ -29,6 +30,14 @@ def not_readable(path: object, exc: OSError) -> RecordingError:
     """Say in one line that `path` cannot be read, and who can where a right is missing."""
     who = ": read it as root or as a member of its group" if exc.errno == errno.EACCES else ""
     return RecordingError(f"{path} cannot be read: {exc.strerror or exc}{who}")
+
+
+def refusal(exc: Exception) -> str:
+    """Return what the system said, "" when the error is one of what a file holds.
+
+    Arrow has the same class for both, and puts words of its own around those of the system.
+    """
+    return os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else ""
 
 
 class QueryError(DroptapeError):

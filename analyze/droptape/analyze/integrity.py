@@ -24,6 +24,7 @@ from droptape.format.manifest import Manifest, Removed, Segment, sha256
 from droptape.format.removal import corrected, is_put_together
 from droptape.format.tables import TABLES
 
+from .errors import refusal
 from .window import is_state
 
 EVENT_BYTES = 64 << 20
@@ -319,13 +320,17 @@ def _by_name(
 
 
 def pages(path: Path | pa.NativeFile) -> str:
-    """Read every page of a file, with its checksum; return what is wrong, "" when nothing is."""
+    """Read every page of a file, with its checksum; return what is wrong, "" when nothing is.
+
+    Raises:
+        OSError: the system does not let it be read; FileNotFoundError when it is gone.
+    """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for group in range(file.num_row_groups):
                 file.read_row_group(group)
     except (pa.ArrowException, OSError, ValueError) as exc:
-        if isinstance(exc, FileNotFoundError):
+        if refusal(exc):
             raise
         return (str(exc).splitlines() or [type(exc).__name__])[0]
     return ""

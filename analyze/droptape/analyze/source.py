@@ -23,7 +23,7 @@ from droptape.format.schema import Table
 from droptape.format.tables import TABLES
 
 from .bundle.container import is_bundle
-from .errors import RecordingError, not_readable
+from .errors import RecordingError, not_readable, refusal
 from .integrity import Allowance, Integrity, doubts, removed, stray
 
 TABLE_KEY = b"droptape.table"
@@ -295,8 +295,7 @@ class _Reading:
             except (
                 FormatError, pa.ArrowException, OSError, ValueError, TypeError, RecursionError
             ) as exc:  # fmt: skip
-                why = _short(exc, file.path)
-                self._problem(file.path, f"not readable, left out ({why})")
+                self._problem(file.path, _left_out(exc, file.path))
         self._name_missing(found)
         table = self._table or TABLES.get(self._name)
         if table is None:
@@ -394,7 +393,10 @@ def _only_ip(footer: pq.FileMetaData) -> bool:
     return all(f is not None and f.has_null_count and f.null_count == 0 for f in found)
 
 
-def _short(exc: Exception, path: Path) -> str:
-    """Return the first sentence of an error, without the path that is said already."""
+def _left_out(exc: Exception, path: Path) -> str:
+    """Say why a file is left out: in the first sentence of an error, which need not name it."""
+    if refusal(exc):
+        return f"cannot be read: {refusal(exc)}, left out"
     text = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-    return text.replace(f"{path}: ", "").replace(f"{path}", "the file").split(". ")[0].rstrip(".")
+    why = text.replace(f"{path}: ", "").replace(f"{path}", "the file").split(". ")[0].rstrip(".")
+    return f"not readable, left out ({why})"

@@ -64,6 +64,22 @@ def test_a_folder_of_another_user(place: Path) -> None:
                 assert [str(p) for p in rec.problems] == [f"{bad}: {closed}"]
 
 
+def test_files_of_another_user(place: Path) -> None:
+    maker = Maker(place / "rec")
+    sealed = maker.seal("drops", [{"at": 1, "reason": "NO_SOCKET"}])
+    journal = maker.journal("resets", [{"at": 1, "direction": "sent"}])
+    folder = opened_up(maker.finish(state="recording"))
+    barred = (sealed, journal)
+    for path in barred:
+        path.chmod(0)
+    with nobody(), open_recording(folder) as rec:
+        told = {problem.path: problem.text for problem in rec.problems}
+        bad = {f.subject: f.why for f in rec.verify().unexplained if f.part == "files"}
+    for path in barred:
+        assert told[path] == "cannot be read: Permission denied, left out"
+        assert bad[f"{path.parent.name}/{path.name}"] == "cannot be read: Permission denied"
+
+
 def test_a_table_of_another_user(place: Path) -> None:
     maker = Maker(place / "rec")
     maker.seal("drops", [{"at": 1, "reason": "NO_SOCKET"}])

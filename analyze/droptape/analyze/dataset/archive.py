@@ -237,12 +237,13 @@ def _leave_out_damaged(source: Source) -> list[str]:
     """Take the files out of `source` that are not as written; name these, and those not there."""
     found = [(file, what) for file, what, _ in damage(source)]
     said = [f"{file}: in the manifest, but not there" for file, what in found if what == "missing"]
-    bad = {file: what for file, what in found if what in ("unreadable", "changed")}
+    bad = {file: what for file, what in found if what in ("barred", "unreadable", "changed")}
     for table, stored in source.tables.items():
         for index in reversed(range(len(stored.sealed))):
             file = f"{table}/{stored.sealed[index].name}"
             if file in bad:
-                said.append(f"{file}: {bad[file]} since it was recorded, left out")
+                why = bad[file].replace("barred", "unreadable")
+                said.append(f"{file}: {why} since it was recorded, left out")
                 del stored.sealed[index], stored.schemas[index]
     return said
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from droptape.analyze import times
 from droptape.analyze.engine import literal, name, sql_list
-from droptape.analyze.errors import QueryError, RecordingError
+from droptape.analyze.errors import QueryError, RecordingError, refusal
 from droptape.analyze.marks import MOST
 from droptape.analyze.source import Problem, Source, StoredTable
 from droptape.analyze.times import Landmarks, Mark, Window
@@ -175,7 +175,7 @@ class Dataset:
             except FileNotFoundError:
                 found, detail = "missing", ""
             except OSError as exc:
-                found, detail = "unreadable", str(exc)
+                found, detail = "barred", refusal(exc) or str(exc)
             if found or detail:
                 yield file.path, found or "unreadable", detail
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from droptape.analyze.errors import refusal
 from droptape.analyze.integrity import Integrity, name_of, not_regular, pages
 from droptape.analyze.source import Source
 from droptape.format.errors import FormatError
@@ -39,7 +40,7 @@ def damage(source: Source) -> Iterator[tuple[str, str, str]]:
             except FileNotFoundError:
                 present.discard(name_of(file))
             except OSError as exc:
-                yield name_of(file), "unreadable", exc.strerror or str(exc)
+                yield name_of(file), "barred", refusal(exc) or str(exc)
     for name, segment in sorted(integrity.listed.items()):
         # It may have been sealed after the folder was listed.
         if segment.table in closed or name in present or (source.path / name).exists():

@@ -90,6 +90,7 @@ FILES = {
     "missing": "in the manifest, but not there",
     "changed": "not as it was sealed: its SHA-256 differs from the manifest's",
     "closed": "cannot be looked into",
+    "barred": "cannot be read",
     "unreadable": "a page or the footer is damaged",
     "stray": "not a file of the recording: its name, or its number, is that of no segment",
     "extra": "there, but not in the manifest",
