@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 Params = Sequence[Any] | Mapping[str, Any]
 EngineName = Literal["duckdb", "spark"]
 _ATTEMPTS = 5
+_AMOUNT = re.compile(r"\s*(\d+(?:\.\d*)?(?:e\d+)?)\s*[a-z%]+\s*", re.IGNORECASE | re.ASCII)
+"""Of memory. DuckDB knows the units; it takes what is below 0 for no limit."""
 
 
 @dataclass(frozen=True)
@@ -98,15 +101,18 @@ class Database:
                 return
 
     def _connect(self, window: Window | None, settings: Settings) -> None:
+        limit = settings.memory_limit
+        amount = _AMOUNT.fullmatch(limit) if limit is not None else None
+        wrong = QueryError(f"{limit!r} is no amount of memory: give it as 512MB or 2GB")
+        if limit is not None and (amount is None or float(amount[1]) <= 0):
+            raise wrong
         try:
             self.connection = connect(
                 self._origin.files(), Path(self._temp.name),
-                memory_limit=settings.memory_limit, threads=settings.threads,
+                memory_limit=limit, threads=settings.threads,
             )  # fmt: skip
         except duckdb.ParserException as exc:
-            raise QueryError(
-                f"{settings.memory_limit!r} is no amount of memory: give it as 512MB or 2GB"
-            ) from exc
+            raise wrong from exc
         self.views = self._origin.create(self.connection, window)
 
     @property

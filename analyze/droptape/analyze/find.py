@@ -13,6 +13,8 @@ from .bundle.container import is_bundle
 from .dataset.layout import is_dataset
 from .errors import RecordingError, not_readable
 
+GONE = "the current folder is gone: change to one that is there"
+
 
 def find(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Expand paths and globs to folders of recordings, in order, each once.
@@ -23,7 +25,10 @@ def find(patterns: Iterable[str | os.PathLike[str]]) -> list[Path]:
     found: dict[Path, Path] = {}
     for pattern in patterns:
         for path in _expand(os.fspath(pattern)):
-            found.setdefault(path.resolve(), path.absolute())
+            try:
+                found.setdefault(path.resolve(), path.absolute())
+            except FileNotFoundError as exc:
+                raise RecordingError(GONE) from exc
     if not found:
         raise RecordingError("no recording given")
     return list(found.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -13,6 +14,7 @@ from rich.console import Console
 from . import interrupt
 from .app import app
 from .errors import DroptapeError, OutputClosed, QueryError
+from .find import GONE
 from .saying import say
 
 # Click's own class: newer versions of Typer carry Click in themselves, under another name.
@@ -46,9 +48,18 @@ def run() -> int:
         code = _refuse(f"a number or a time is too large: {exc}")
     except OSError as exc:
         why = exc.strerror or str(exc)
+        if isinstance(exc, FileNotFoundError) and not exc.filename and not _is_somewhere():
+            why = GONE
         code = _refuse(f"{exc.filename}: {why}" if exc.filename else why)
     _settle()
     return interrupt.CODE if interrupt.came() else int(code or 0)
+
+
+def _is_somewhere() -> bool:
+    try:
+        return bool(Path.cwd())
+    except FileNotFoundError:
+        return False
 
 
 def _refuse(text: str) -> int:

@@ -73,6 +73,20 @@ def test_bad_input_is_one_line(incident: Path, args: list[str], message: str) ->
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "size",
+    ["-1GB", "-1", "0", "0GB", "0.0 MiB", "none", "", "GB", "5", "much", "nan", "inf", "5 XB"],
+)
+def test_memory_is_a_positive_size(incident: Path, size: str) -> None:
+    with pytest.raises(QueryError, match="is no amount of memory: give it as 512MB or 2GB"):
+        open_recording(incident, memory_limit=size).close()
+
+
+@pytest.mark.parametrize("size", ["512MB", "1.5GiB", " 2 gb ", "1e3MB", "50%"])
+def test_an_amount_of_memory(incident: Path, size: str) -> None:
+    open_recording(incident, memory_limit=size).close()
+
+
 def test_without_arguments_the_help_is_shown() -> None:
     done = run()
     assert (done.returncode, done.stderr) == (2, "")
@@ -84,6 +98,12 @@ def test_a_working_folder_that_is_gone(tmp_path: Path) -> None:
     done = shell(f'mkdir {gone}; cd {gone}; rmdir {gone}; exec "$@"', "info", "x")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "droptape: x does not exist\n"
+    for args in (["info", "."], ["query", ".", "SELECT 1"], ["archive", ".", "/nowhere"]):
+        done = shell(f'mkdir {gone}; cd {gone}; rmdir {gone}; exec "$@"', *args)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == (
+            "droptape: the current folder is gone: change to one that is there\n"
+        )
 
 
 @pytest.mark.parametrize("bucket", ["1ns", "1us"])
