@@ -24,13 +24,13 @@ from droptape.format.tables import TABLES
 
 from .bundle.container import is_bundle
 from .errors import RecordingError, not_readable, refusal
+from .footer import IP, only_ip, read_footer
 from .integrity import Allowance, Integrity, doubts, removed, stray
 
 TABLE_KEY = b"droptape.table"
 """Key of a table's declaration (JSON) in the footer of a sealed file."""
 
 _ATTEMPTS, _NAMED = 5, 10
-_IP = "ip_version"
 
 State = Literal["complete", "recovered", "recording", "interrupted", "unknown"]
 """`interrupted`: the recorder neither ended in order nor runs on this host."""
@@ -312,8 +312,8 @@ class _Reading:
             self._bytes,
             journals,
             sum(int(part.num_rows) for part in journals),
-            all(_only_ip(footer) for footer in footers)
-            and not any(part[_IP].null_count for part in journals if _IP in part.column_names),
+            all(only_ip(footer) for footer in footers)
+            and not any(part[IP].null_count for part in journals if IP in part.column_names),
             list(self._journals),
         )
 
@@ -331,7 +331,7 @@ class _Reading:
 
     def _sealed_file(self, file: SegmentFile) -> str:
         """Read the footer of a file; return why it is left out, "" when it is not."""
-        footer = _footer(file.path, whole=self._integrity.was_read(file))
+        footer = read_footer(file.path, whole=self._integrity.was_read(file))
         text = (footer.metadata or {}).get(TABLE_KEY)
         declaration = loads(text) if text else None
         if declaration is not None and declaration["name"] != self._name:
@@ -370,27 +370,6 @@ class _Reading:
             more = len(gone) - _NAMED
             also = f", nor are {more:,} more" if more > 0 and file == gone[_NAMED - 1] else ""
             self._problem(self._path.parent / file, f"is in {MANIFEST}, but not there{also}")
-
-
-def _footer(path: Path, *, whole: bool) -> pq.FileMetaData:
-    """Read a footer, and unless the file is known to be whole what `_only_ip` asks about.
-
-    Asked for the statistics in a damaged footer, pyarrow may end the process; reading is refused.
-    """
-    with pq.ParquetFile(path) as file:
-        if not whole and _IP in file.metadata.schema.names:
-            for group in range(file.num_row_groups):
-                file.read_row_group(group, [_IP])
-        return file.metadata
-
-
-def _only_ip(footer: pq.FileMetaData) -> bool:
-    names = footer.schema.names
-    if _IP not in names:
-        return False
-    place = names.index(_IP)
-    found = [footer.row_group(n).column(place).statistics for n in range(footer.num_row_groups)]
-    return all(f is not None and f.has_null_count and f.null_count == 0 for f in found)
 
 
 def _left_out(exc: Exception, path: Path) -> str:
