@@ -1,6 +1,6 @@
 """Naming the damaged file behind an error of DuckDB, which says only what does not fit.
 
-Sealed files are not checked before they are asked: reading every page would take as long as the
+Of a large recording not all files are checked before they are asked: that would take as long as the
 question. After an error it is worth it.
 """
 

@@ -24,6 +24,7 @@ from droptape.format.manifest import Manifest, Removed, Segment, sha256
 from droptape.format.removal import corrected, is_put_together
 from droptape.format.tables import TABLES
 
+from . import interrupt
 from .errors import refusal
 from .window import is_state
 
@@ -90,7 +91,7 @@ class Integrity:
                 (paged if listed is None else whole).append((name, segment.path))
             else:
                 self.unchecked += 1
-        with ThreadPoolExecutor(_THREADS) as pool:
+        with interrupt.later(), ThreadPoolExecutor(_THREADS) as pool:
             self._digests = _by_name(pool, _digest_or_not, whole)
             self._damage = _by_name(pool, _pages_or_not, paged)
 

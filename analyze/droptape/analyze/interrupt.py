@@ -10,8 +10,10 @@ import _thread
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -22,9 +24,10 @@ _AGAIN_S = 0.05
 
 
 class _Seen:
-    """Attributes: came: whether Ctrl-C came. watching: whether it is noted at all."""
+    """Attributes: came: whether Ctrl-C came. watching: whether it is noted. held: till later."""
 
     came = False
+    held = False
     watching = False
 
 
@@ -54,16 +57,28 @@ def stop() -> None:
         raise KeyboardInterrupt
 
 
+@contextmanager
+def later() -> Iterator[None]:
+    """Hold Ctrl-C back to the end: it can leave a lock of a pool of threads held for ever."""
+    _Seen.held = True
+    try:
+        yield
+    finally:
+        _Seen.held = False
+    stop()
+
+
 def end() -> None:
     """Ignore Ctrl-C: the answer is out, and what is left to do takes no time."""
     if _Seen.watching:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _note(number: int, frame: FrameType | None) -> NoReturn:
+def _note(number: int, frame: FrameType | None) -> None:
     del number, frame
     _Seen.came = True
-    raise KeyboardInterrupt
+    if not _Seen.held:
+        raise KeyboardInterrupt
 
 
 def _lost(unraisable: UnraisableHookArgs) -> None:

@@ -23,7 +23,7 @@ READY = "os.close({ready}); from droptape.analyze.cli import main; main()"
 WATCHING = "import os; from droptape.analyze import interrupt; interrupt.watch(); " + READY
 FAILING = """
 import signal, sys
-from droptape.analyze import Recording
+from droptape.analyze import Recording, interrupt
 from droptape.analyze.cli import main
 from droptape.analyze.errors import QueryError
 
@@ -32,6 +32,10 @@ class Gone:
         signal.raise_signal(signal.SIGINT)
 
 def verify(rec):
+    if {how!r} == "held":
+        with interrupt.later():
+            signal.raise_signal(signal.SIGINT)
+            sys.stderr.write("held")
     if {how!r} == "lost":
         Gone()
         while True:
@@ -96,14 +100,15 @@ def test_at_any_moment(many: Path, tmp_path: Path, command: str) -> None:
         assert list(tmp_path.iterdir()) in ([], [target])
 
 
-@pytest.mark.parametrize("how", ["runtime", "ours", "nothing", "lost"])
+@pytest.mark.parametrize("how", ["runtime", "ours", "nothing", "lost", "held"])
 def test_what_fails_or_goes_on_after_it(incident: Path, how: str) -> None:
     code = FAILING.format(how=how)
     done = subprocess.run(
         [sys.executable, "-c", code, "verify", str(incident)],
         capture_output=True, env=ENV, check=False, timeout=60,
     )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == STOPPED
+    assert (done.returncode, done.stdout) == STOPPED[:2]
+    assert done.stderr == (b"held" if how == "held" else b"")
 
 
 def test_an_ignored_one_stays_ignored(incident: Path) -> None:
