@@ -13,7 +13,9 @@ from duckdb import DuckDBPyRelation
 
 from droptape.analyze import QueryError, Recording, RecordingError, archive, diff, open_recording
 from droptape.analyze.dataset import store as stores
+from droptape.format.manifest import Manifest
 from unit.analyze.fleet import change, make_fleet, make_host
+from unit.analyze.incident import make_incident
 from unit.analyze.make import START, Maker
 
 DAY = 86_400
@@ -385,3 +387,14 @@ def test_verify_misses_the_entry_of_rows(folder: Path, tmp_path: Path) -> None:
     assert len(bad) == 2
     assert any(f.subject == damaged.relative_to(target).as_posix() for f in bad)
     assert any(f"belongs to {gone.stem}, which has no entry" in f.why for f in bad)
+
+
+def test_a_dataset_of_a_damaged_recording_is_not_whole(tmp_path: Path) -> None:
+    folder = make_incident(tmp_path / "web-1")
+    manifest = Manifest.read(folder)
+    manifest.damaged = {"listen/000009-20261121T000000Z.journal": "0 rows read"}
+    manifest.write(folder)
+    archive([str(folder)], str(tmp_path / "data"))
+    with open_recording(tmp_path / "data") as rec:
+        (said,) = [f.why for f in rec.verify().unexplained if f.part == "files"]
+    assert said == "listen/000009-20261121T000000Z.journal: 0 rows read"

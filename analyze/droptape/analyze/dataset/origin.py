@@ -69,9 +69,12 @@ class Dataset:
             for file in entry.files
             if file.path in found and _wanted(entry, file, window)
         }
-        said = [Problem(Path(e.recording), text) for e in self.entries for text in e.left_out]
-        said += [Problem(Path(e.recording), text) for e, text in clocks.disagreements(self.entries)]
-        self.problems = [*self._given, *missing, *said]
+        self._left_out = [
+            Problem(Path(e.recording), text) for e in self.entries for text in e.left_out
+        ]
+        unequal = clocks.disagreements(self.entries)
+        clock = [Problem(Path(e.recording), text) for e, text in unequal]
+        self.problems = [*self._given, *missing, *self._left_out, *clock]
         self.sources = [_source(entry, found) for entry in self.entries]
 
     def files(self) -> Iterable[str]:
@@ -149,7 +152,8 @@ class Dataset:
     def unread(self) -> list[Problem]:
         """See `Origin.unread`: entries that cannot be read, and rows that have none.
 
-        What was left out when it was archived is no damage.
+        And what was left out: the files of the dataset may be whole then, but they
+        are not all of the recording.
         """
         known = {Path(path).stem for path in self.store.sizes(RECORDINGS)}
         tables = {file.table for entry in self._all for file in entry.files}
@@ -157,6 +161,7 @@ class Dataset:
         orphans = {Path(path).stem.rpartition("-")[0]: path for path in reversed(rows)}
         return [
             *self._given,
+            *self._left_out,
             *(
                 Problem(Path(path), f"belongs to {recording}, which has no entry in {RECORDINGS}")
                 for recording, path in sorted(orphans.items())
