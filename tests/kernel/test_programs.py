@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from droptape.bpf import client, compiler, syscall
+from droptape.bpf import client, compiler, loader, syscall
 from droptape.bpf.btf import Btf
 from droptape.bpf.compiled import ADDRESS, Cache
 from droptape.bpf.compiler import LoaderError
@@ -24,6 +24,8 @@ takes 120,000 here they still took, what took 230,000 they refused (their limit 
 SLOT = np.dtype([("netns", "u4"), ("port", "u2"), ("slot", "u2")])
 
 
+QUICK = 65_000
+"""Of these a verifier follows about a million a second."""
 NEAR = 700_000
 """Of the million that a verifier follows at most: another build of a kernel may need more."""
 
@@ -54,6 +56,20 @@ def test_older_verifiers_can_follow() -> None:
 def test_no_verifier_is_near_its_limit(record_benign: bool, max_rate: int) -> None:
     found = _verified(record_benign=record_benign, max_rate=max_rate)
     assert {name: n for name, n in found.items() if n > NEAR} == {}
+
+
+def test_the_verifier_does_not_hold_up_a_start() -> None:
+    kinds = [kind for name, kind in all_kinds().items() if name != "connections"]
+    module = loader.prepare(kinds, record_benign=False).module
+    walk = "bpf_iter__task_file"
+    try:
+        module.load(walk, syscall.TRACING, syscall.ITERATOR, "bpf_iter_task_file")
+        found = {name: syscall.program_info(fd).verified for name, fd in module.programs.items()}
+    finally:
+        for fd in {*module.programs.values(), *module._maps.values()}:
+            os.close(fd)
+    assert {"track_state", walk, "drops_kfree_skb"} <= set(found)
+    assert {name: n for name, n in found.items() if n > QUICK} == {}
 
 
 def test_a_source_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,23 +24,25 @@ INLINE void listener_note_depth(__u64 sk)
         .netns = net_inum(socket_net(sk)), .port = socket_local_port(sk, STATE_SYN_RECV)};
     __u32 depth = READ(sk, sock, sk_ack_backlog) + 1;
     struct listener *first = listeners.lookup(&key);
-    if (first && !first->shared) {
+    if (!first)
+        return;
+    key.slot = 1;
+    if (!first->shared || !listeners.lookup(&key)) {
         /* The usual case: a single listener. */
         if (first->sk && first->peak < depth)
             first->peak = depth;
         return;
     }
     __u64 head = accept_queue_head(sk);
+    if (!head)
+        return;
 #pragma clang loop unroll(disable)
     for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
         key.slot = i;
         struct listener *slot = listeners.lookup(&key);
-        if (!slot) {
-            if (i == 1 && first && first->sk && first->peak < depth)
-                first->peak = depth;
+        if (!slot)
             return;
-        }
-        if (slot->sk && head && slot->peak < depth && accept_queue_head(slot->sk) == head)
+        if (slot->sk && slot->peak < depth && accept_queue_head(slot->sk) == head)
             slot->peak = depth;
     }
 }

@@ -52,13 +52,27 @@ INLINE bool listener_take(struct listener *slot, __u64 seen, __u64 drops)
 }
 
 /*
- * Whether a listener takes packets to `address`. Written with few branches: the verifier follows
- * each, for every slot.
+ * Whether `sk`, the listener in `slot`, takes packets to `address`: all bits set, or none. It is
+ * written without branches: the verifier follows each, for every slot.
  */
-INLINE bool listener_takes(const struct listener *slot, const __u8 *address)
+INLINE __u64 listener_takes(const struct listener *slot, __u64 sk, const __u8 *address)
 {
     const __u64 *its = (const __u64 *)slot->address, *wanted = (const __u64 *)address;
-    return (slot->any & version_bit(address)) || !((its[0] ^ wanted[0]) | (its[1] ^ wanted[1]));
+    __u64 other = is_not_zero((its[0] ^ wanted[0]) | (its[1] ^ wanted[1]));
+    __u64 takes = is_not_zero(slot->any & version_bit(address)) | (other ^ 1);
+    return -(takes & is_not_zero(sk));
+}
+
+/* The listeners that may be meant. */
+struct candidates {
+    __u64 only;
+    __u64 several; /* not 0: more than one */
+};
+
+INLINE void candidates_add(struct candidates *known, __u64 sk, __u64 takes)
+{
+    known->several |= known->only & takes;
+    known->only = (known->only & ~takes) | (sk & takes);
 }
 
 INLINE __u64 refusals_mib(__u64 net, __u32 cpu)
@@ -139,45 +153,41 @@ INLINE void listener_add(__u64 sk)
     __u8 peer[16];
     socket_addresses(sk, fresh.address, peer);
     fresh.any = socket_takes_any(sk, fresh.address);
-    __u16 into = LISTENER_SLOTS;
-    struct listener *first = NULL;
 #pragma clang loop unroll(disable)
     for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
         key.slot = i;
         struct listener *slot = listeners.lookup(&key);
-        if (slot && slot->sk == sk)
-            return;
-        if (i == 0)
-            first = slot;
-        if (into == LISTENER_SLOTS && (!slot || !slot->sk))
-            into = i;
         if (!slot)
             break;
-    }
-    if (into < LISTENER_SLOTS) {
-        if (into && first)
-            first->shared = 1;
-        else if (first)
-            fresh.shared = first->shared;
-        key.slot = into;
-        if (!listeners.update(&key, &fresh))
+        if (slot->sk == sk)
             return;
-        __u32 index = SETTING_LISTENERS_MISSED;
-        __u64 *missed = settings.lookup(&index);
-        if (missed)
-            __sync_fetch_and_add(missed, 1);
+    }
+    key.slot = 0;
+    struct listener *first = listeners.lookup(&key);
+    fresh.shared = first ? first->shared : 0;
+    if (first && first->sk)
+        first->shared = 1;
+#pragma clang loop unroll(disable)
+    for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
+        key.slot = i;
+        struct listener *slot = listeners.lookup(&key);
+        if (slot && slot->sk)
+            continue;
+        if (listeners.update(&key, &fresh))
+            setting_count(SETTING_LISTENERS_MISSED);
+        return;
     }
 }
 
 /* Free slots at the end leave no trace: ports and namespaces come and go for ever. */
-INLINE void listener_slots_free(struct listener_key *key, __u16 last)
+INLINE void listener_slots_free(struct listener_key *key)
 {
-    key->slot = last + 1;
+    __u16 last = key->slot++;
     if (listeners.lookup(key))
         return;
 #pragma clang loop unroll(disable)
-    for (__u16 i = 0; i < LISTENER_SLOTS && i <= last; i++) {
-        key->slot = last - i;
+    for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
+        key->slot = last - i; /* below 0 there is none */
         struct listener *slot = listeners.lookup(key);
         if (!slot || slot->sk)
             return;
@@ -197,7 +207,7 @@ INLINE void listener_remove(__u64 sk)
             return;
         if (slot->sk == sk) {
             slot->sk = 0;
-            listener_slots_free(&key, i);
+            listener_slots_free(&key);
             return;
         }
     }
@@ -236,7 +246,7 @@ INLINE void listeners_settle(__u64 skb, __u32 netns)
         if (!slot)
             return;
         __u64 sk = slot->sk;
-        if (sk && listener_takes(slot, flow.daddr))
+        if (listener_takes(slot, sk, flow.daddr))
             slot->drops = READ(sk, sock, sk_drops);
     }
 }
@@ -245,7 +255,7 @@ INLINE void listeners_settle(__u64 skb, __u32 netns)
 INLINE __u64 listener_of(__u32 netns, __u16 port, const __u8 *address)
 {
     struct listener_key key = {.netns = netns, .port = port};
-    __u64 only = 0, several = 0;
+    struct candidates found = {};
 #pragma clang loop unroll(disable)
     for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
         key.slot = i;
@@ -253,12 +263,9 @@ INLINE __u64 listener_of(__u32 netns, __u16 port, const __u8 *address)
         if (!slot)
             break;
         __u64 sk = slot->sk;
-        if (!sk || !listener_takes(slot, address))
-            continue;
-        several |= only;
-        only = sk;
+        candidates_add(&found, sk, listener_takes(slot, sk, address));
     }
-    return several ? 0 : only;
+    return found.several ? 0 : found.only;
 }
 
 /*
@@ -268,23 +275,20 @@ INLINE __u64 listener_of(__u32 netns, __u16 port, const __u8 *address)
 INLINE __u64 listener_refusing(__u32 netns, __u16 port, const __u8 *address, __u64 *moved)
 {
     struct listener_key key = {.netns = netns, .port = port};
-    __u64 only = 0, several = 0;
+    struct candidates found = {};
 #pragma clang loop unroll(disable)
     for (__u16 i = 0; i < LISTENER_SLOTS; i++) {
         key.slot = i;
         struct listener *slot = listeners.lookup(&key);
         if (!slot)
             break;
-        __u64 sk = slot->sk;
-        if (!sk || !listener_takes(slot, address))
-            continue;
-        __u64 seen = slot->drops, drops = READ(sk, sock, sk_drops);
+        __u64 sk = slot->sk, takes = listener_takes(slot, sk, address);
+        __u64 seen = slot->drops, drops = takes ? READ(sk, sock, sk_drops) : seen;
         if (drops != seen && listener_take(slot, seen, drops)) {
             *moved = drops - seen;
             return sk;
         }
-        several |= only;
-        only = sk;
+        candidates_add(&found, sk, takes);
     }
-    return several ? 0 : only;
+    return found.several ? 0 : found.only;
 }

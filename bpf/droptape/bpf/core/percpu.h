@@ -25,6 +25,13 @@ INLINE __u64 setting(__u32 index)
     return value ? *value : 0;
 }
 
+INLINE void setting_count(__u32 index)
+{
+    __u64 *value = settings.lookup(&index);
+    if (value)
+        __sync_fetch_and_add(value, 1);
+}
+
 INLINE __u64 percpu_address(__u64 pointer, __u32 cpu)
 {
     __u64 *base = cpu_base.lookup(&cpu);
