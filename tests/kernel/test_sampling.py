@@ -125,6 +125,23 @@ def test_how_full_an_accept_queue_was(lab: Lab, tmp_path: Path, version: int) ->
     assert inode > 0
 
 
+def test_whose_queue_it_was_of_two_that_share_a_port(lab: Lab, tmp_path: Path) -> None:
+    server = lab.host("server")
+    with Wire(server) as wire, Recorder(tmp_path / "rec") as recorder:
+        idle = start_listener(server, "127.0.0.1", backlog=8)
+        busy = start_listener(server, wire.local(), port=idle.local.port, backlog=8)
+        for number in range(5):
+            connect(wire, busy.local, [wire.remote(number)])
+        time.sleep(1.2)
+        recorder.stop()
+        for listener in idle, busy:
+            listener.close()
+    sql = f"""SELECT laddr, owner_pid, max(accept_queue_peak) FROM listeners
+              WHERE netns = {server.inum} GROUP BY ALL ORDER BY laddr"""
+    expected = [(idle.local.address, idle.pid, 0), (busy.local.address, busy.pid, 5)]
+    assert ask(recorder, sql) == sorted(expected)
+
+
 def test_a_queue_that_overflowed_between_two_samples(lab: Lab, tmp_path: Path) -> None:
     server = lab.host("server")
     with Wire(server) as wire, Recorder(tmp_path / "rec") as recorder:
