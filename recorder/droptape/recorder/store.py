@@ -173,7 +173,7 @@ class Store:
 
         When this returns the rows are in the journal, which survives the end of this process; or
         the disk refused, and they are in memory; or they did not fit there either, and are counted
-        as lost to a full disk. `trouble` says which. Never raises OSError.
+        as lost. `trouble` says which. Never raises OSError.
         """
         if not len(records):
             return
@@ -290,7 +290,7 @@ class Store:
             manifest.ended_by = ended_by
             manifest.notes.extend(f for f in failures if f not in manifest.notes)
         if self.lost:
-            failures.append(f"{self.lost:,} events were lost to a full disk")
+            failures.append(f"{self.lost:,} events were lost: the disk took no more")
         self._refusal = "; ".join(failures)
         self._reserve.release()
         try:
