@@ -18,16 +18,12 @@ from droptape.bpf.module import Module
 from lab import Host, Lab
 from lab.process import Child
 
-MOST = 120_000
-"""Instructions that the verifier of a 6.18 may follow. Those of 6.1 and older forget less: what
-takes 120,000 here they still took, what took 230,000 they refused (their limit is a million)."""
 SLOT = np.dtype([("netns", "u4"), ("port", "u2"), ("slot", "u2")])
-
-
-QUICK = 65_000
-"""Of these a verifier follows about a million a second."""
-NEAR = 700_000
-"""Of the million that a verifier follows at most: another build of a kernel may need more."""
+QUICK = 30_000
+"""Instructions; a verifier follows about a million a second."""
+FAR = 250_000
+"""Of the million that a verifier follows at most: those of 6.1 and older forget less than others,
+and another build of a kernel may need more."""
 
 
 def _verified(*, record_benign: bool, max_rate: int) -> dict[str, int]:
@@ -47,28 +43,23 @@ def _verified(*, record_benign: bool, max_rate: int) -> dict[str, int]:
     return programs
 
 
-def test_older_verifiers_can_follow() -> None:
-    found = _verified(record_benign=True, max_rate=10_000)
-    assert {name: n for name, n in found.items() if n > MOST} == {}
-
-
 @pytest.mark.parametrize(("record_benign", "max_rate"), [(True, 10_000), (False, 0)])
 def test_no_verifier_is_near_its_limit(record_benign: bool, max_rate: int) -> None:
     found = _verified(record_benign=record_benign, max_rate=max_rate)
-    assert {name: n for name, n in found.items() if n > NEAR} == {}
+    assert {name: n for name, n in found.items() if n > FAR} == {}
 
 
-def test_the_verifier_does_not_hold_up_a_start() -> None:
+def test_loops_over_listeners_do_not_hold_up_a_start() -> None:
     kinds = [kind for name, kind in all_kinds().items() if name != "connections"]
     module = loader.prepare(kinds, record_benign=False).module
-    walk = "bpf_iter__task_file"
+    state, walk = "track_state", "bpf_iter__task_file"
     try:
         module.load(walk, syscall.TRACING, syscall.ITERATOR, "bpf_iter_task_file")
-        found = {name: syscall.program_info(fd).verified for name, fd in module.programs.items()}
+        fds = {name: module.programs[name] for name in (state, walk)}
+        found = {name: syscall.program_info(fd).verified for name, fd in fds.items()}
     finally:
         for fd in {*module.programs.values(), *module._maps.values()}:
             os.close(fd)
-    assert {"track_state", walk, "drops_kfree_skb"} <= set(found)
     assert {name: n for name, n in found.items() if n > QUICK} == {}
 
 

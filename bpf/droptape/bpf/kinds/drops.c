@@ -86,20 +86,26 @@ INLINE __u8 packet_path(__u64 skb, const struct packet_begin *begin, __u64 input
 }
 
 /*
- * Scratch memory for what the key of the totals needs before there is a record. Of memory the
- * verifier knows nothing, so what differs before `FORGET` is not followed on the BPF stack and in
- * registers to the end of the program, which 6.1 and older give up on.
+ * Scratch memory for what is known before there is a record. Of memory the verifier knows nothing,
+ * so what differs before `FORGET` is not followed on the BPF stack and in registers to the end of
+ * the program, which 6.1 and older give up on.
  */
 struct scratch {
     struct packet packet;
     __u64 location;
-    __u64 input;
+    __u64 sk;
+    __u64 dev;
     __u64 dst;
+    __u64 now;
     __u32 reason;
     __u32 length;
+    __u32 netns;
+    __u32 weight;
     __u8 tcp_flags;
     __u8 benign;
     __u8 state;
+    __u8 protocol;
+    __u8 has_headers;
 };
 #define KEEP(scratch, name) (*(volatile __typeof__((scratch)->name) *)&(scratch)->name = name)
 #define FORGET(scratch, name) (name = *(volatile __typeof__((scratch)->name) *)&(scratch)->name)
@@ -167,33 +173,39 @@ INLINE int packet_dropped(struct bpf_raw_tracepoint_args *ctx, struct scratch *s
     struct sample sample = sample_row(&key, 1, 1);
     if (!sample.weight)
         return 0;
+    __u64 now = sample.now, dev = begin.dev, dst = begin.dst;
+    __u32 weight = sample.weight, length = begin.length, netns = key.netns;
+    __u8 protocol = key.protocol;
+    /* All ways come together here: for a verifier of 6.1 each that makes a record is another one. */
+    KEEP(scratch, benign), KEEP(scratch, tcp_flags), KEEP(scratch, state), KEEP(scratch, sk);
+    KEEP(scratch, dev), KEEP(scratch, dst), KEEP(scratch, length), KEEP(scratch, now);
+    KEEP(scratch, weight), KEEP(scratch, netns), KEEP(scratch, protocol), KEEP(scratch, has_headers);
+    FORGET(scratch, weight), FORGET(scratch, now);
     struct drops_event *e = ring_drops.ringbuf_reserve(sizeof(*e));
+    sample.weight = weight, sample.now = now;
     sampled(&sample, KIND_DROPS, e != NULL);
     if (!e)
         return 0;
+    FORGET(scratch, benign), FORGET(scratch, tcp_flags), FORGET(scratch, state), FORGET(scratch, sk);
+    FORGET(scratch, dev), FORGET(scratch, dst), FORGET(scratch, length), FORGET(scratch, netns);
+    FORGET(scratch, protocol), FORGET(scratch, has_headers);
+    FORGET(scratch, reason), FORGET(scratch, location);
+    begin.dev = dev, begin.dst = dst, begin.length = length;
     struct common_event *common = (struct common_event *)e;
     struct tcp_part tcp = {};
     EVENT_BEGIN_SAMPLE(e, sample);
-    e->netns = key.netns;
+    e->netns = netns;
     if (has_headers)
         packet_fill(common, packet, &tcp);
     else if (sk && READ(sk, sock_common, skc_dport))
         socket_flow(common, sk, state);
-    e->protocol = key.protocol;
+    e->protocol = protocol;
     e->seq = tcp.seq;
     e->ack = tcp.ack;
     if (sk)
         event_socket(common, sk, state);
     event_device(common, skb, &begin);
     __u64 input = begin.dst ? READ(begin.dst, dst_entry, input) : 0;
-    __u64 dst = begin.dst;
-    __u32 length = begin.length;
-    KEEP(scratch, benign), KEEP(scratch, tcp_flags), KEEP(scratch, input);
-    KEEP(scratch, dst), KEEP(scratch, length), KEEP(scratch, state);
-    FORGET(scratch, benign), FORGET(scratch, tcp_flags), FORGET(scratch, input);
-    FORGET(scratch, dst), FORGET(scratch, length), FORGET(scratch, state);
-    begin.dst = dst, begin.length = length;
-    FORGET(scratch, reason), FORGET(scratch, location);
     if (!sk && is_receiving_udp(location))
         owner_of_udp_port(common);
     else if (!sk)
