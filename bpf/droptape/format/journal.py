@@ -148,7 +148,10 @@ class JournalWriter:
 
         One that was moved has its rows where it is now: written anew they would be there twice.
         """
-        return self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
+        try:
+            return self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
+        except OSError:
+            return False  # the disk does not tell now
 
     def close(self, *, restore: bool = False) -> bool:
         """Close the file; it stays where it is.

@@ -50,12 +50,11 @@ class FolderLock:
     def intact(self) -> bool:
         """Say whether the folder still has this lock."""
         try:
-            found = self._path.lstat()
+            return os.path.samestat(self._path.lstat(), os.fstat(self._fd))
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError:
             return True  # the disk does not tell now
-        return os.path.samestat(found, os.fstat(self._fd))
 
     def renew(self) -> bool:
         """Make the lock anew when somebody deleted only it; False when it cannot be had."""

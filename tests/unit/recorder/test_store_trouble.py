@@ -239,6 +239,33 @@ def test_a_file_that_may_not_grow_is_followed_by_another(
     assert Manifest.read(tmp_path / "rec").losses == {}
 
 
+def test_a_disk_that_does_not_answer_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is gone (ENOTCONN, ESTALE) says nothing of open files either."""
+    store = make_store(tmp_path / "rec")
+    store.append("drops", numbered(0, 10), OFFSET)
+
+    def gone(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    for name in "fstat", "lstat", "write":
+        monkeypatch.setattr(os, name, gone)
+    store.append("drops", numbered(10, 10), OFFSET)
+    for second in 2, 4:
+        store.tick(time.monotonic() + second)
+    assert not store.gone
+    assert "not connected" in store.trouble
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "fstat", gone)  # its name is there again, what was open is not
+    store.tick(time.monotonic() + 6)
+    assert not store.gone
+    monkeypatch.undo()
+    store.append("drops", numbered(20, 10), OFFSET)
+    store.close("test")
+    assert acks(tmp_path / "rec") == list(range(30))
+
+
 def test_a_folder_of_others_in_its_place_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "rec"
     store = make_store(folder)
