@@ -136,7 +136,10 @@ class Cache:
                     return None
                 with contextlib.suppress(OSError):  # a disk that is read-only
                     os.utime(fd)  # what is used is not forgotten
-                return Compiled.from_bytes(file.read())
+                try:
+                    return Compiled.from_bytes(file.read())
+                except OSError:
+                    return None
 
     def keep(self, key: str, compiled: Compiled) -> None:
         """Keep `compiled` under `key`, and of many forget what was not used for longest."""

@@ -49,6 +49,17 @@ def test_damaged_programs_are_not_used(folder: Path) -> None:
     assert cache(folder).find(KEY) == SOME
 
 
+def test_programs_that_cannot_be_read_are_not_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a bad sector, for example."""
+    cache(folder).keep(KEY, SOME)
+    Path(folder, f"{KEY}.programs").unlink()
+    Path(folder, f"{KEY}.programs").symlink_to("/proc/self/mem")  # reading its begin gives EIO
+    monkeypatch.setattr(compiled, "_READ", os.O_RDONLY)
+    assert cache(folder).find(KEY) is None
+
+
 @pytest.mark.parametrize("mode", [0o770, 0o707])
 def test_a_folder_that_others_can_write_is_not_used(folder: Path, mode: int) -> None:
     folder.mkdir()
