@@ -7,6 +7,7 @@ for them when there is none for anything else.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from pathlib import Path
 
@@ -63,9 +64,12 @@ class Reserve:
                 path.unlink()
 
 
-def _free(folder: Path) -> int:
-    """Return the bytes that the disk of `folder` has left."""
-    found = os.statvfs(folder)
+def _free(folder: Path) -> float:
+    """Return the bytes that the disk of `folder` has left; without end where it does not tell."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return math.inf
     return found.f_bavail * found.f_frsize
 
 

@@ -43,3 +43,15 @@ def test_a_small_disk_keeps_less(
     assert {path.name for path in tmp_path.iterdir()} == kept.keys() - {".reserve"}
     made.release()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_does_not_tell_its_room_keeps_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems of programs (FUSE) have no statfs."""
+
+    def refuse(_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "statvfs", refuse)
+    assert Reserve(tmp_path).bytes == 512 * KB
