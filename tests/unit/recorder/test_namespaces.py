@@ -141,6 +141,27 @@ def test_a_namespace_that_got_the_number_of_another(monkeypatch: pytest.MonkeyPa
     spaces.close()
 
 
+def test_a_namespace_that_was_not_found_for_a_while_does_not_begin_anew(
+    stranger: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it counted before must not look as if it had happened since."""
+    inum = Path(f"/proc/{stranger.pid}/ns/net").stat().st_ino
+    spaces = Namespaces()
+    spaces.search()
+    reader = CounterReader(spaces)
+    reader.read(all_files=True)
+    doors = spaces.doors.pop(inum)  # nobody is in it, and it has no name
+    del spaces.born_after[inum]
+    reader.read(all_files=True)
+    missed_ns = time.monotonic_ns()
+    spaces.doors[inum], spaces.born_after[inum] = doors, missed_ns
+    came = reader.read(all_files=True)
+    (life,) = came[(came["netns"] == inum) & (came["name"] == b"netns.life")]
+    assert life["value"] == 2
+    assert life["mono_ns"] > missed_ns
+    spaces.close()
+
+
 def test_when_a_namespace_came(stranger: subprocess.Popen[bytes]) -> None:
     spaces = Namespaces()
     spaces.search()

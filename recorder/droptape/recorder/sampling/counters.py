@@ -56,7 +56,7 @@ class CounterReader:
         self._spaces = spaces
         self._known: dict[int, _Space] = {}
         self._lives: dict[int, int] = {}
-        self._ended: dict[int, int] = {}
+        self._ended: dict[int, tuple[int, int]] = {}
         self._host = Changes(1, None)
         self._looked: dict[int, float] = {}
         self._last = time.monotonic()
@@ -113,20 +113,24 @@ class CounterReader:
         space = self._known.pop(inum, None)
         if space is None:
             return []
-        self._ended[inum] = space.changes.ends_ns
+        self._ended[inum] = space.changes.ends_ns, space.cookie
         return space.changes.end()
 
     def _begin(self, inum: int, born_ns: int | None) -> _Space:
         life = self._lives[inum] = self._lives.get(inum, 0) + 1
         return _Space(Changes(life, born_ns))
 
-    def _born_ns(self, inum: int) -> int | None:
-        """Return when the counters of a namespace that is read for the first time were 0."""
-        born, ended = self._spaces.born_after[inum], self._ended.get(inum)
-        if born is None or ended is None:
+    def _born_ns(self, inum: int, cookie: int) -> int | None:
+        """Return when the counters of a namespace that is read for the first time were 0.
+
+        None where they need never have been: it only could not be read, or not be found, as when
+        no more than a descriptor keeps a namespace for a while.
+        """
+        born, before = self._spaces.born_after[inum], self._ended.get(inum)
+        if born is None or before is None:
             return born
-        # Found again without having been missed: it only could not be read for a while.
-        return None if ended > born else born
+        ended, known = before
+        return None if ended > born or (cookie and cookie == known) else born
 
     def _read_host(self) -> Records:
         try:
@@ -155,9 +159,9 @@ class CounterReader:
             cookie != space.cookie or space.changes.is_another(parse.pairs(readings["snmp"][0]))
         ):
             rows += self._forget(inum)
-            space, born = None, self._ended[inum]
+            space, born = None, self._ended[inum][0]
         else:
-            born = self._born_ns(inum)
+            born = self._born_ns(inum, cookie)
         new = space is None
         space = space or self._begin(inum, born)
         space.read_at, space.cookie = now, cookie
