@@ -224,6 +224,19 @@ def test_names_of_mounts_need_not_be_text(tmp_path: Path) -> None:
     spaces.close()
 
 
+def test_what_cannot_be_searched_now_hides_no_namespace(tmp_path: Path) -> None:
+    (tmp_path / "thread-self/ns").mkdir(parents=True)
+    (tmp_path / "thread-self/ns/net").touch()
+    (tmp_path / "self/mountinfo").mkdir(parents=True)  # no memory, too many open files
+    spaces = Namespaces(tmp_path)
+    spaces.doors, spaces.born_after = {7: ["here"]}, {7: None}
+    with pytest.raises(OSError, match="mountinfo"):
+        spaces.search()
+    assert spaces.doors == {7: ["here"]}
+    assert spaces.born_after == {7: None}
+    spaces.close()
+
+
 def test_away_from_home_nothing_is_read_as_homes(monkeypatch: pytest.MonkeyPatch) -> None:
     spaces = Namespaces()
     spaces.search()

@@ -90,7 +90,10 @@ class Namespaces:
         return time.monotonic() - self._last >= pause
 
     def search(self) -> None:
-        """Look for all namespaces anew."""
+        """Look for all namespaces anew; OSError when that cannot be done now.
+
+        Then those that were known stay: what is found again later would seem to be new.
+        """
         start, now_ns = time.thread_time(), time.monotonic_ns()
         doors = {self.home: [self._home_path]}
         for path in self._bound():
@@ -116,7 +119,7 @@ class Namespaces:
         """Yield the files that namespaces are bound to: `ip netns`, Docker, CNI."""
         try:
             text = Path(self._proc, "self/mountinfo").read_bytes()
-        except OSError:
+        except FileNotFoundError:
             return
         # Bytes: names need not be text, and what else ends a line of text may be part of a name.
         for line in text.split(b"\n"):
