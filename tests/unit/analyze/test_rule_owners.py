@@ -67,3 +67,23 @@ def test_a_title_says_that_there_are_others(tmp_path: Path, rule: str) -> None:
 def test_all_who_waited_in_vain_are_counted(tmp_path: Path) -> None:
     (found,) = _found(_FIRST["connect_timeouts"], tmp_path / "rec", of_two=True)
     assert "They are of 2 processes." in found.evidence
+
+
+@pytest.mark.parametrize("rule", sorted(COUNTED))
+@pytest.mark.parametrize("worst", [OWNER, OTHER], ids=["earlier", "later"])
+def test_a_title_names_the_one_with_most(tmp_path: Path, rule: str, worst: Row) -> None:
+    """One of several workers is stuck: it is named, whoever came last or has the larger number."""
+    case = _FIRST[rule]
+    tables = case.make(next(n for n, severity in reversed(case.answers) if severity))
+    more = {
+        table: [
+            {**row, **who, "netns": row["netns"], "at": row["at"] + late}
+            for row in rows
+            for who, late in ((OWNER, 0), (worst, 0.001), (OTHER, 0.002))
+        ]
+        for table, rows in tables.items()
+    }
+    with open_recording(make_recording(tmp_path / "rec", more)) as rec:
+        found = [f for f in diagnose(rec, [RULES[rule]]).findings if f.id == rule]
+    assert [f.values["owner_pid"] for f in found] == [worst["owner_pid"]]
+    assert f"{worst['owner_comm']}[{worst['owner_pid']}] and 1 other" in found[0].title
