@@ -96,7 +96,7 @@ def connects_dropped_here(stage: Stage) -> Expected:
     crowd = trouble.slow_server(server, client, link.address(server), seconds=2.0)
     return Expected(
         "connect_timeouts", client, "warning",
-        {"reason": "full listen queue", "seen_here": True, "drop_netns": server.inum,
+        {"reason": "full accept queue", "seen_here": True, "drop_netns": server.inum,
          "owner_pid": crowd.client_pid},
         beside=("accept_queue",),
     )  # fmt: skip

@@ -51,6 +51,22 @@ def syn_queue(stage: Stage) -> Expected:
 
 
 @making
+def syn_unanswered(stage: Stage) -> Expected:
+    server, wire = stage.wired()
+    clients = [wire.remote(number) for number in range(12)]
+    for address in {client.address for client in clients}:
+        server.run(["ip", "route", "add", "prohibit", address])
+    listener = trouble.start_listener(server, wire.local(), comm="no-way-back")
+    assert not trouble.send_syns(wire, listener.local, clients)
+    assert listener.close() == 0
+    return Expected(
+        "syn_unanswered", server, "warning",
+        {"events": 12, "lport": listener.local.port, "owner_pid": listener.pid, "no_route": True,
+         "unrouted": 12},
+    )  # fmt: skip
+
+
+@making
 def syn_cookies(stage: Stage) -> Expected:
     server, wire = stage.wired()
     trouble.flood_syns(server, wire, syncookies=1)

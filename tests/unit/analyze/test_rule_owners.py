@@ -16,7 +16,7 @@ OTHER: Row = {"owner_pid": 77, "owner_comm": "zoo-keeper"}
 WHO = {(one["owner_comm"], one["owner_pid"]) for one in (OWNER, OTHER)}
 COUNTED = {
     "accept_queue", "connects_refused", "handshakes_unfinished", "socket_backlog", "syn_queue",
-    "tcp_receive_buffer", "udp_receive_buffer",
+    "syn_unanswered", "tcp_receive_buffer", "udp_receive_buffer",
 }  # fmt: skip
 """Rules that have how many processes in their titles."""
 
