@@ -81,3 +81,26 @@ def test_lost_on_the_wire_has_no_drop(server: Host, recorded: Recorder) -> None:
         hole = trouble.syn_blackhole(server, wire)
     folder = ended(recorded)
     assert correlated(folder, server.inum) == [(None, None, None, hole.retransmits)]
+
+
+def test_behind_a_published_port(lab: Lab, recorded: Recorder) -> None:
+    """The client's connection and the packets that are dropped have different addresses."""
+    client, router, server = lab.host("client"), lab.host("router"), lab.host("server")
+    left = lab.link(client, router, v4="10.77.1.0/30", v6=None, offload=False)
+    right = lab.link(router, server, v4="10.77.2.0/30", v6=None, offload=False)
+    router.forward()
+    public, inside = left.address(router), right.address(server)
+    client.route("default", via=left.address(router))
+    server.route("default", via=right.address(router))
+    router.nft(
+        f"table ip published {{ chain to {{ type nat hook prerouting priority -100;"
+        f" ip daddr {public} meta l4proto tcp dnat to {inside}; }}; }}"
+    )
+    loss = trouble.lossy_transfer(
+        server, client, inside, size=500_000, firewall=router, public=public
+    )
+    rows = correlated(ended(recorded), client.inum)
+    found = sum(n for match, f, where, n in rows
+                if (match, f, where) == ("segment", "nft_do_chain", router.inum))  # fmt: skip
+    assert loss.dropped
+    assert found >= 0.9 * loss.dropped

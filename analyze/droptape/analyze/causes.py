@@ -126,12 +126,12 @@ def create(
     none = empty(_NO_DROPS).replace("NULL::BLOB", f"NULL::{address_type}")
     drops = f"({none})".replace('AS "ts_ns"', "AS ts_ns, NULL::TIMESTAMP_NS AS ts")
     for schema, address in (("raw", ""), ("main", "addr_text")):
-        sql = load(
-            "retransmit_causes",
-            retransmits="raw.retransmits",
-            drops="raw.drops" if "drops" in views else drops,
-            address=address,
-        )
+        tables = {
+            "retransmits": "raw.retransmits",
+            "drops": "raw.drops" if "drops" in views else drops,
+        }
+        translated = load("translated", **tables)
+        sql = load("retransmit_causes", translated=translated, address=address, **tables)
         execute(f"CREATE VIEW {schema}.{name(NAME)} AS {sql}")
     return View(NAME, _DOC, tuple(ViewColumn(n, "", t, doc) for n, t, doc in _COLUMNS), None)
 

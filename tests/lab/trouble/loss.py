@@ -72,6 +72,7 @@ def lossy_transfer(
     size: int = 4_000_000,
     lost_percent: int = 3,
     firewall: Host | None = None,
+    public: str | None = None,
     comm: str = "bulk-sender",
 ) -> Loss:
     """Send `size` bytes while a firewall drops some percent of the data packets.
@@ -85,6 +86,7 @@ def lossy_transfer(
             packet holds many segments.
         firewall: A router between both, where the rule goes into the forward hook;
             by default the server's own input.
+        public: Where the client sends to, if it reaches the server by another address.
         comm: The sender's process name.
     """
     sink = server.spawn_as("sink", _sink, address)
@@ -94,7 +96,8 @@ def lossy_transfer(
     match = percent(f"tcp dport {target.port} meta length > 500", lost_percent)
     place, hook = (server, "input") if firewall is None else (firewall, "forward")
     with dropping(place, match, hook=hook) as rule:
-        sender = client.spawn_as(comm, _send_bulk, target, size)
+        reached = Endpoint(public or address, target.port)
+        sender = client.spawn_as(comm, _send_bulk, reached, size)
         source = sender.join()
         received = sink.join()
     return Loss(source, target, sender.pid, sink.pid, size, received, rule.dropped)

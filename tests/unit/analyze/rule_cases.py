@@ -98,6 +98,13 @@ def _elsewhere(n: int, *, sent: int, kind: str = "FAST", arrived: int = 0) -> Ta
     return {"retransmits": [resent(kind, n)] if n else [], "drops": [], "counters": counters}
 
 
+def _translated(kind: str, n: int) -> Tables:
+    """Return what the server sent again, and a drop of it behind a published port."""
+    flow = {**SENT, "saddr": "192.0.2.1", "sport": 80}
+    lost = drop("NETFILTER_DROP", **flow, seq=7, tcp_flags=16)
+    return {"retransmits": [resent(kind, n, seq=7, length=100)], "drops": [lost]}
+
+
 CASES = (
     Case("accept_queue", lambda n: {"listen": [refused("accept_queue_full", n)] if n else []},
          ((0, None), (4, "notice"), (5, "warning"), (59, "warning"), (60, "critical"))),
@@ -156,6 +163,8 @@ CASES = (
     Case("retransmits_dropped_here",
          lambda n: {"retransmits": [resent("FAST", n)], "drops": [drop("TCP_RFC7323_PAWS")]},
          ((60, None),)),
+    Case("retransmits_dropped_here", lambda n: _translated("FAST", n), ((60, "warning"),)),
+    Case("retransmits_lost_elsewhere", lambda n: _translated("FAST", n), ((600, None),)),
     Case("retransmits_lost_elsewhere", lambda n: _elsewhere(n, sent=6000),
          ((0, None), (9, "info"), (10, "notice"), (59, "notice"), (60, "warning"))),
     Case("retransmits_lost_elsewhere", lambda n: _elsewhere(n, sent=6001), ((60, "notice"),)),

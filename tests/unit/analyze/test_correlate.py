@@ -45,7 +45,8 @@ def link(path: Path, drops: Sequence[Row], retransmits: Sequence[Row]) -> list[R
         ({**FORWARD, "seq": 5000 + 1000}, "segment"),  # begins in it
         ({**FORWARD, "seq": 5000 - 1448}, "flow"),  # the segment before
         ({**FORWARD, "seq": 5000 + 1448}, "flow"),  # the segment after
-        ({**FORWARD, "seq": 5000, "sport": 8081}, None),
+        ({**FORWARD, "seq": 5000, "sport": 8081, "dport": 51035}, None),
+        ({**FORWARD, "seq": 5001, "sport": 8081}, None),
         ({**FORWARD, "seq": 5000, "at": 8.9}, None),  # more than a second before
         ({**FORWARD, "seq": 5000, "at": 10.1}, None),  # after it
         ({**BACK, "ack": 6448, "length": 52}, "reply"),
@@ -62,6 +63,40 @@ def test_which_drop_explains(tmp_path: Path, drop: Row, match: str | None) -> No
         assert (row["reason"], row["function"]) == ("NETFILTER_DROP", "nft_do_chain")
         assert (row["drop_netns"], row["delay_ms"]) == (9, 200)
     assert (row["saddr"], row["daddr"]) == ("10.0.0.2", "10.0.0.7")
+
+
+@pytest.mark.parametrize(
+    ("drop", "match"),
+    [
+        ({**FORWARD, "sport": 80, "seq": 5000}, "segment"),  # redirected to 8080
+        ({**FORWARD, "saddr": "192.0.2.1", "seq": 5000}, "segment"),  # behind a published port
+        ({**FORWARD, "saddr": "192.0.2.1", "sport": 80, "seq": 5000}, "segment"),
+        ({**FORWARD, "daddr": "192.0.2.1", "seq": 5000}, "segment"),  # the other end
+        ({**BACK, "daddr": "192.0.2.1", "ack": 6448, "length": 52}, "reply"),
+        ({**BACK, "saddr": "192.0.2.1", "sport": 9, "ack": 6448, "length": 52}, "reply"),
+        ({**FORWARD, "saddr": "192.0.2.1", "seq": 5001}, None),  # another connection
+        ({**BACK, "daddr": "192.0.2.1", "ack": 6449, "length": 52}, None),
+        ({**BACK, "daddr": "192.0.2.1", "ack": 6448, "tcp_flags": 0x04}, None),
+        ({**FORWARD, "saddr": "192.0.2.1", "daddr": "192.0.2.2", "seq": 5000}, None),
+        ({**FORWARD, "saddr": "192.0.2.1", "seq": 5000, "protocol": "UDP"}, None),
+    ],
+)
+def test_a_drop_under_translated_addresses(tmp_path: Path, drop: Row, match: str | None) -> None:
+    """NAT changes one end and leaves sequence numbers: what a container sent, a host drops."""
+    drops = [{**DROP, "at": 9.8, **drop}]
+    (row,) = link(tmp_path / "r", drops, [{**SENT, "at": 10, "seq": 5000}])
+    assert row["match"] == match
+    assert (row["saddr"], row["sport"]) == ("10.0.0.2", 8080)
+
+
+def test_one_translated_segment_tells_of_all_others(tmp_path: Path) -> None:
+    drops = [
+        {**DROP, **FORWARD, "saddr": "192.0.2.1", "at": 9.8 + n / 100, "seq": 5000 + n * 1448}
+        for n in range(3)
+    ]
+    # Sent again in other pieces: only the first begins where a packet began.
+    again = [{**SENT, "at": 10, "seq": 5000}, {**SENT, "at": 10.1, "seq": 7000, "length": 2000}]
+    assert [row["match"] for row in link(tmp_path / "r", drops, again)] == ["segment", "segment"]
 
 
 def test_the_latest_drop_of_the_same_bytes_wins(tmp_path: Path) -> None:

@@ -162,6 +162,9 @@ class _Asking:
             parts["settings"] = load("diagnosis_settings")
         if "counters" in parts:
             parts["growth"] = load("diagnosis_growth")
+        if {"retransmits", "drops"} <= parts.keys():
+            parts["translated"] = load("translated", retransmits="retransmits", drops="drops")
+            parts["flow_drops"] = load("diagnosis_flow_drops")
         pairs = [part.partition(" in ")[::2] for part in (*self.covered, "")]
         covered = ", ".join(f"({literal(reason)}, {literal(code)})" for reason, code in pairs)
         parts["covered"] = f"SELECT * FROM (VALUES {covered}) AS listed(reason, function)"

@@ -1,6 +1,7 @@
 -- Why segments were sent again: for each retransmit the drop of its flow that explains it best.
 --
 -- {drops}, {retransmits}: rows with addresses of 16 bytes, of any number of recordings.
+-- {translated}: the result of translated.sql, so that a drop is also found under translated addresses.
 -- {address}: how addresses are shown, a function's name or nothing.
 -- A flow is a pair of endpoints in either direction; the network namespace is no part of it, because
 -- the router that dropped the segment is another one. Flows never join across recordings.
@@ -53,6 +54,25 @@ sent AS MATERIALIZED (
         AND r.daddr = e.daddr AND r.dport = e.dport
     WHERE r.kind <> 'DEFERRED'
 ),
+translated AS (
+    {translated}
+),
+-- The same with the addresses that translation gave to one end.
+all_ends AS MATERIALIZED (
+    SELECT recording, saddr, sport, daddr, dport, flow, forward FROM ends
+    UNION
+    SELECT t.recording, t.saddr, t.sport, t.daddr, t.dport, e.flow, e.forward
+    FROM translated AS t
+    JOIN ends AS e
+        ON e.recording = t.recording AND e.saddr = t.own_saddr AND e.sport = t.own_sport
+        AND e.daddr = t.own_daddr AND e.dport = t.own_dport
+    UNION
+    SELECT t.recording, t.daddr, t.dport, t.saddr, t.sport, e.flow, NOT e.forward
+    FROM translated AS t
+    JOIN ends AS e
+        ON e.recording = t.recording AND e.saddr = t.own_saddr AND e.sport = t.own_sport
+        AND e.daddr = t.own_daddr AND e.dport = t.own_dport
+),
 spans AS (
     SELECT flow, min(ts_ns - reach) AS earliest, max(ts_ns) AS latest FROM sent GROUP BY flow
 ),
@@ -63,7 +83,7 @@ dropped AS MATERIALIZED (
             d.netns_name, d.ifname, d.tcp_flags LIKE '%ACK%' AS acknowledges,
             least(greatest(d.length - CASE WHEN d.ip_version = 6 THEN 72 ELSE 52 END, 1), 262144) AS size
         FROM {drops} AS d
-        JOIN ends AS e
+        JOIN all_ends AS e
             ON d.recording = e.recording AND d.saddr = e.saddr AND d.sport = e.sport
             AND d.daddr = e.daddr AND d.dport = e.dport
         WHERE d.protocol = 'TCP' AND d.tcp_flags IS NOT NULL

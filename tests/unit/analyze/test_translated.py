@@ -1,0 +1,52 @@
+"""Connects to a published port: what became of them is found behind the translation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from droptape.analyze import open_recording
+from droptape.analyze.diagnosis import diagnose, load_rules
+from unit.analyze.rule_cases import FLOW, NETNS, Row, Tables, drop, make_recording, refused, resent
+
+RULES = {rule.id: rule for rule in load_rules()}
+BEHIND: Row = {"daddr": "172.17.0.2", "dport": 80}
+SYN: Row = {**resent("SYN", 1), **FLOW, "at": 3, "seq": 7, "length": 1, "rto_us": 1_000_000}
+
+
+def _reasons(folder: Path, tables: Tables) -> list[str | None]:
+    path = make_recording(folder, {"retransmits": [SYN], "drops": [], **tables})
+    with open_recording(path) as rec:
+        findings = diagnose(rec, [RULES["connect_timeouts"]]).findings
+        return [finding.values["reason"] for finding in findings]
+
+
+def test_a_drop_of_the_translated_opening(tmp_path: Path) -> None:
+    lost = drop("NETFILTER_DROP", **BEHIND, seq=7, tcp_flags=2)
+    assert _reasons(tmp_path / "r", {"drops": [lost]}) == ["NETFILTER_DROP"]
+    other = drop("NETFILTER_DROP", **BEHIND, seq=8, tcp_flags=2)
+    assert _reasons(tmp_path / "s", {"drops": [other]}) == [None]
+
+
+def test_a_drop_of_the_answer_to_it(tmp_path: Path) -> None:
+    answer = {"saddr": "172.17.0.2", "sport": 80, "daddr": FLOW["saddr"], "dport": FLOW["sport"]}
+    lost = drop("NETFILTER_DROP", **answer, ack=8, tcp_flags=0x12)
+    assert _reasons(tmp_path / "r", {"drops": [lost]}) == ["NETFILTER_DROP"]
+
+
+@pytest.mark.parametrize(
+    ("event", "at", "reason"),
+    [
+        ("accept_queue_full", 2, "full accept queue"),
+        ("syn_queue_full", 2, "full SYN queue"),
+        ("syn_dropped", 2, "answer could not be sent"),
+        ("accept_queue_full", 0.5, None),  # the port of the client had another use then
+        ("accept_queue_full", 3.5, None),
+    ],
+)
+def test_a_listener_behind_the_translation(
+    tmp_path: Path, event: str, at: float, reason: str | None
+) -> None:
+    row = {**refused(event, 1, lport=80), **BEHIND, "at": at, "netns": NETNS}
+    assert _reasons(tmp_path / "r", {"listen": [row]}) == [reason]
