@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 NAME = "retransmit_causes"
 
 _DOC = (
-    "Every retransmit with the drop of its flow that explains it best, seen in any network "
-    "namespace of the recording shortly before (within twice the timeout, at least a second)."
+    "Every retransmit with the drop of its flow, or the refused opening, that explains it best, "
+    "seen in any network namespace of the recording shortly before (within twice the timeout, at "
+    "least a second)."
 )
 _COLUMNS = (
     ("recording", "VARCHAR", "short name of the recording"),
@@ -47,7 +48,7 @@ _COLUMNS = (
         "segment: the drop held these bytes; reply: it acknowledged them; flow: neither; else null",
     ),
     ("delay_ms", "DOUBLE", "from the drop to the retransmit"),
-    ("reason", "VARCHAR", "reason of the drop"),
+    ("reason", "VARCHAR", "reason of the drop; of a refused opening, the event in listen"),
     ("function", "VARCHAR", "kernel function that dropped"),
     ("drop_netns", "BIGINT", "network namespace where it was dropped"),
     ("drop_netns_name", "VARCHAR", "its name, where it has one"),
@@ -125,11 +126,10 @@ def create(
         return None
     none = empty(_NO_DROPS).replace("NULL::BLOB", f"NULL::{address_type}")
     drops = f"({none})".replace('AS "ts_ns"', "AS ts_ns, NULL::TIMESTAMP_NS AS ts")
+    if "drops" in views:
+        drops = f"({load('lost_packets')})" if "listen" in views else "raw.drops"
     for schema, address in (("raw", ""), ("main", "addr_text")):
-        tables = {
-            "retransmits": "raw.retransmits",
-            "drops": "raw.drops" if "drops" in views else drops,
-        }
+        tables = {"retransmits": "raw.retransmits", "drops": drops}
         translated = load("translated", **tables)
         sql = load("retransmit_causes", translated=translated, address=address, **tables)
         execute(f"CREATE VIEW {schema}.{name(NAME)} AS {sql}")

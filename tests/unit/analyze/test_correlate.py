@@ -176,3 +176,28 @@ def test_flows_never_join_across_recordings(tmp_path: Path) -> None:
         made.finish()
     with open_recording(tmp_path / "a", tmp_path / "b") as rec:
         assert rec.correlate().rows[0]["match"] is None
+
+
+@pytest.mark.parametrize(
+    ("event", "more", "match"),
+    [
+        ("accept_queue_full", {}, "segment"),
+        ("syn_queue_full", {}, "segment"),
+        ("syn_dropped", {}, "segment"),
+        ("ack_dropped", {}, None),  # not the opening; that it was dropped is a row of drops
+        ("accept_queue_full", {"at": 10.5}, None),
+        ("accept_queue_full", {"sport": 8081}, None),
+    ],
+)
+def test_a_refused_opening_was_lost_here(
+    tmp_path: Path, event: str, more: Row, match: str | None
+) -> None:
+    """The kernel frees it as consumed: there is a row of listen and none of drops."""
+    made = Maker(tmp_path / "r")
+    made.symbols()
+    made.seal("drops", [])
+    made.seal("listen", [{**FORWARD, "at": 9.1, "event": event, "netns": 9, **more}])
+    made.seal("retransmits", [{**SENT, "at": 10, "seq": 5000, "kind": "SYN", "length": 1}])
+    with open_recording(made.finish()) as rec:
+        rows = rec.sql("SELECT match, reason, drop_netns FROM retransmit_causes").fetchall()
+    assert rows == [(match, event, 9) if match else (None, None, None)]
