@@ -39,6 +39,8 @@ SYMBOLS = (
     (0x1000, "tcp_v4_rcv", None),
     (0x3000, "nft_do_chain", "nf_tables"),
     (0x5000, "do_xdp_generic", None),
+    (0x7000, "ip_error", None),
+    (0x8000, "neigh_invalidate", None),
 )
 
 

@@ -1,4 +1,4 @@
-"""Connects to a published port: what became of them is found behind the translation."""
+"""Connects that were dropped here: why, also of a published port, behind the translation."""
 
 from __future__ import annotations
 
@@ -50,3 +50,8 @@ def test_a_listener_behind_the_translation(
 ) -> None:
     row = {**refused(event, 1, lport=80), **BEHIND, "at": at, "netns": NETNS}
     assert _reasons(tmp_path / "r", {"listen": [row]}) == [reason]
+
+
+def test_a_drop_without_a_reason_is_called_by_its_function(tmp_path: Path) -> None:
+    lost = drop("NOT_SPECIFIED", location=0x7008, seq=7, tcp_flags=2)
+    assert _reasons(tmp_path / "r", {"drops": [lost]}) == ["ip_error"]
