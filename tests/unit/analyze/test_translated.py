@@ -55,3 +55,23 @@ def test_a_listener_behind_the_translation(
 def test_a_drop_without_a_reason_is_called_by_its_function(tmp_path: Path) -> None:
     lost = drop("NOT_SPECIFIED", location=0x7008, seq=7, tcp_flags=2)
     assert _reasons(tmp_path / "r", {"drops": [lost]}) == ["ip_error"]
+
+
+@pytest.mark.parametrize(
+    ("netns", "where"),
+    [
+        (NETNS, " in the network namespace of the host"),
+        (9, " in network namespace web"),
+        (10, " in network namespace 10"),
+        (None, ""),
+    ],
+)
+def test_where_it_was_dropped_has_a_name(tmp_path: Path, netns: int | None, where: str) -> None:
+    lost = drop("NETFILTER_DROP", seq=7, tcp_flags=2, netns=netns)
+    path = make_recording(
+        tmp_path / "r", {"retransmits": [SYN], "drops": [lost]}, names=[("web", 9, None, "ip")]
+    )
+    with open_recording(path) as rec:
+        (finding,) = diagnose(rec, [RULES["connect_timeouts"]]).findings
+    said = f"Packets of these attempts were dropped on this host{where}: NETFILTER_DROP."
+    assert said in finding.evidence

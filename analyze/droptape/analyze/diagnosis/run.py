@@ -32,7 +32,7 @@ _SAMPLED = ("counters", "listeners", "sysctls")
 
 _MINUTE_NS = 60_000_000_000
 _REQUIRED = ("severity", "events")
-_MADE = ("owner", "others", "since", "until", "in_ns", "place")
+_MADE = ("owner", "others", "since", "until", "in_ns", "place", "drop_place")
 
 
 def diagnose(rec: Recording, rules: Iterable[Rule]) -> Diagnosis:
@@ -229,6 +229,10 @@ class _Asking:
         more = (row.get("owners") or 1) - 1
         others = f" and {more:,} other process{'es' if more > 1 else ''}" if more > 0 else ""
         in_ns, place = self._places.namespace(row.get("netns"))
+        drop_netns = row.get("drop_netns")
+        _, drop_place = self._places.namespace(drop_netns)
+        if drop_netns is not None and not drop_place:
+            drop_place = " in the network namespace of the host"
         return {
             "owner": owner,
             "others": Made(others),
@@ -236,6 +240,7 @@ class _Asking:
             "until": offset(row.get("until_ns"), start),
             "in_ns": Made(in_ns),
             "place": Made(place),
+            "drop_place": Made(drop_place),
         }
 
 
