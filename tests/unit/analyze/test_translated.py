@@ -75,3 +75,12 @@ def test_where_it_was_dropped_has_a_name(tmp_path: Path, netns: int | None, wher
         (finding,) = diagnose(rec, [RULES["connect_timeouts"]]).findings
     said = f"Packets of these attempts were dropped on this host{where}: NETFILTER_DROP."
     assert said in finding.evidence
+
+
+@pytest.mark.parametrize(
+    ("at", "reason"), [(0.5, None), (1.5, "TCP_FLAGS"), (2.9, "TCP_FLAGS"), (3.1, None)]
+)
+def test_only_what_came_before_made_it_wait(tmp_path: Path, at: float, reason: str | None) -> None:
+    """A second answer, and data of the connection that came about, are dropped later."""
+    lost = drop("TCP_FLAGS", at=at, seq=7, tcp_flags=2)
+    assert _reasons(tmp_path / "r", {"drops": [lost]}) == [reason]
