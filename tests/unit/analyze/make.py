@@ -41,6 +41,7 @@ SYMBOLS = (
     (0x5000, "do_xdp_generic", None),
     (0x7000, "ip_error", None),
     (0x8000, "neigh_invalidate", None),
+    (0x9000, "cookie_v4_check", None),
 )
 
 
