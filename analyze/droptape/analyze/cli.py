@@ -18,7 +18,7 @@ def main() -> None:
     except BaseException:
         if not interrupt.came():
             raise
-        code = interrupt.CODE
+        code = interrupt.code()
     interrupt.end()
     sys.exit(code)
 

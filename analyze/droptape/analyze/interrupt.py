@@ -1,7 +1,8 @@
-"""Ctrl-C: told apart from what it makes fail.
+"""Ctrl-C, and what else asks a command to end: told apart from what it makes fail.
 
 DuckDB and others turn KeyboardInterrupt into errors of their own, or lose it. So it is noted that
-it came, and whatever fails after that does so because of it.
+it came, and whatever fails after that does so because of it. SIGTERM and SIGHUP are taken in the
+same way, so that what was spilled to disk is removed.
 """
 
 from __future__ import annotations
@@ -13,53 +14,70 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-CODE = 130
-"""What ends with Ctrl-C ends with this, as shells say it."""
+_DEFAULTS = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+}
 _AGAIN_S = 0.05
 
 
 class _Seen:
-    """Attributes: came: whether Ctrl-C came. watching: whether it is noted. held: till later."""
+    """What came.
 
-    came = False
+    Attributes:
+        number: the signal; 0 for none.
+        held: it has to wait.
+        watching: the signals that are noted.
+    """
+
+    number = 0
     held = False
-    watching = False
+    watching: ClassVar[list[signal.Signals]] = []
 
 
 def watch() -> None:
-    """Note from now on that Ctrl-C came, unless it is ignored or is somebody else's to answer."""
-    in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    """Note them from now on, but for those that are ignored or somebody else's to answer."""
+    if threading.current_thread() is not threading.main_thread():
         return
-    signal.signal(signal.SIGINT, _note)
+    for number, default in _DEFAULTS.items():
+        if signal.getsignal(number) is default:
+            signal.signal(number, _note)
+            _Seen.watching.append(number)
     sys.unraisablehook = _lost
-    _Seen.watching = True
 
 
 def came() -> bool:
-    """Say whether Ctrl-C came."""
-    return _Seen.came
+    """Say whether one came."""
+    return _Seen.number != 0
+
+
+def code() -> int:
+    """Return the exit code of what one ended, as shells say it: 130 for Ctrl-C."""
+    return 128 + (_Seen.number or signal.SIGINT)
 
 
 def forget() -> None:
-    """Go on: what Ctrl-C was for has been stopped."""
-    _Seen.came = False
+    """Go on: what Ctrl-C was for has been stopped. KeyboardInterrupt where it was not Ctrl-C."""
+    if _Seen.number not in (0, signal.SIGINT):
+        raise KeyboardInterrupt
+    _Seen.number = 0
 
 
 def stop() -> None:
     """Raise the KeyboardInterrupt that came and got lost."""
-    if _Seen.came:
+    if _Seen.number:
         raise KeyboardInterrupt
 
 
 @contextmanager
 def later() -> Iterator[None]:
-    """Hold Ctrl-C back to the end: it can leave a lock of a pool of threads held for ever."""
+    """Hold it back to the end: it can leave a lock of a pool of threads held for ever."""
     _Seen.held = True
     try:
         yield
@@ -69,21 +87,21 @@ def later() -> Iterator[None]:
 
 
 def end() -> None:
-    """Ignore Ctrl-C: the answer is out, and what is left to do takes no time."""
-    if _Seen.watching:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ignore them: the answer is out, and what is left to do takes no time."""
+    for number in _Seen.watching:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    _Seen.came = True
+    del frame
+    _Seen.number = _Seen.number or number
     if not _Seen.held:
         raise KeyboardInterrupt
 
 
 def _lost(unraisable: UnraisableHookArgs) -> None:
     """Interrupt again, soon: where this one came, as in a destructor, it has no effect."""
-    if not _Seen.came:
+    if not _Seen.number:
         sys.__unraisablehook__(unraisable)
     elif issubclass(unraisable.exc_type, KeyboardInterrupt):
         again = threading.Timer(_AGAIN_S, _thread.interrupt_main)

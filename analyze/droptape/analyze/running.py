@@ -37,7 +37,7 @@ def run() -> int:
         # The reader has seen enough.
         code = exc.code if isinstance(exc, OutputClosed) else 0
     except (KeyboardInterrupt, typer.Abort):
-        code = interrupt.CODE
+        code = interrupt.code()
     except _UsageError as exc:
         code = _refuse(_usage(exc))
     except DroptapeError as exc:
@@ -52,7 +52,7 @@ def run() -> int:
             why = GONE
         code = _refuse(f"{exc.filename}: {why}" if exc.filename else why)
     _settle()
-    return interrupt.CODE if interrupt.came() else int(code or 0)
+    return interrupt.code() if interrupt.came() else int(code or 0)
 
 
 def _is_somewhere() -> bool:

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment: exit code 130, nothing printed, nothing left behind."""
+"""Ctrl-C or SIGTERM at any moment: its exit code, nothing printed, nothing left behind."""
 
 from __future__ import annotations
 
@@ -67,11 +67,12 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return maker.finish()
 
 
-def started(*args: object) -> subprocess.Popen[bytes]:
+def started(*args: object, temp: Path | None = None) -> subprocess.Popen[bytes]:
     ready, at = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-c", WATCHING.format(ready=at), *map(str, args)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENV, pass_fds=[at],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[at],
+        env=ENV | ({"TMPDIR": str(temp)} if temp else {}),
     )  # fmt: skip
     os.close(at)
     os.read(ready, 1)
@@ -84,20 +85,25 @@ def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
     return process.returncode, out, err
 
 
-@pytest.mark.parametrize("command", ["verify", "report"])
-def test_at_any_moment(many: Path, tmp_path: Path, command: str) -> None:
-    target = tmp_path / "report.html"
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [("verify", signal.SIGINT), ("report", signal.SIGINT), ("verify", signal.SIGTERM)],
+)
+def test_at_any_moment(many: Path, tmp_path: Path, command: str, number: signal.Signals) -> None:
+    target, temp = tmp_path / "report.html", tmp_path / "temp"
+    temp.mkdir()
     args = [command, many, *(["-o", target] if command == "report" else [])]
     begun = time.monotonic()
-    whole = ended(started(*args))
+    whole = ended(started(*args, temp=temp))
     took = time.monotonic() - begun
     for at in random.Random(1).sample(range(100), MOMENTS):
         target.unlink(missing_ok=True)
-        process = started(*args)
+        process = started(*args, temp=temp)
         time.sleep(took * at / 100)
-        process.send_signal(signal.SIGINT)
-        assert ended(process) in (STOPPED, whole), at
-        assert list(tmp_path.iterdir()) in ([], [target])
+        process.send_signal(number)
+        assert ended(process) in ((128 + number, b"", b""), whole), at
+        assert {*tmp_path.iterdir()} - {target} == {temp}
+        assert list(temp.iterdir()) == []
 
 
 @pytest.mark.parametrize("how", ["runtime", "ours", "nothing", "lost", "held"])
@@ -135,3 +141,17 @@ def test_the_shell_stops_the_query_and_goes_on(incident: Path) -> None:
     assert (process.returncode, err) == (0, b"")
     assert out.startswith(b"stopped\n")
     assert out.split()[-1] == b"7"
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_shell_ends_with_sigterm(incident: Path, busy: bool) -> None:
+    process = subprocess.Popen(
+        [*BASE, "shell", str(incident)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENV,
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write(f"{SLOW};\n".encode() if busy else b"")
+    process.stdin.flush()
+    time.sleep(4)
+    process.send_signal(signal.SIGTERM)
+    assert ended(process)[::2] == (128 + signal.SIGTERM, b"")
