@@ -10,6 +10,7 @@ import pytest
 
 from droptape.analyze import Diff, QueryError, diff, open_recording
 from droptape.analyze.comparison import Change, Verdict
+from droptape.analyze.comparison.words import times
 from unit.analyze import pairs
 from unit.analyze.make import NEW_BASE, NEW_REASONS
 from unit.analyze.test_cli import run
@@ -94,6 +95,15 @@ def test_one_burst_is_said_but_not_sure(tmp_path: Path, rng: np.random.Generator
     change = only(compare(before, after), "NETFILTER_DROP")
     assert (change.verdict, change.sure) == (Verdict.NEW, False)
     assert change.dispersion > 100
+    # Nor is it the same where there was one like it before.
+    once = pairs.make(tmp_path / "d", [*pairs.spread(rng, 3, 60, pairs.CLOSED), burst[0]])
+    for first, second, verdict in (
+        (once, after, Verdict.WORSE),
+        (after, once, Verdict.BETTER),
+    ):
+        change = only(compare(first, second), "NETFILTER_DROP")
+        assert (change.verdict, change.sure) == (verdict, False)
+    assert times(change.low).startswith("<0.001")
     # Where there were bursts before too, another one is no change.
     twice = pairs.make(tmp_path / "c", [*burst, *({**row, "at": row["at"] + 20} for row in burst)])
     assert only(compare(twice, after), "NETFILTER_DROP").verdict is Verdict.SAME

@@ -12,6 +12,7 @@ from .counts import Count, Key, Side
 from .statistics import Interval, Spread, estimate_spread, rate_ratio
 
 PERS = ("second", "connection", "segment")
+_MANIFOLD = 10.0
 
 
 class Verdict(str, Enum):
@@ -157,8 +158,9 @@ def _verdict(
 ) -> tuple[Verdict, bool]:
     """Judge one ratio.
 
-    What was never seen on one side and often on the other is said also when it came in so few
-    bursts that chance could be the reason: nobody wants to miss it, but it is not sure.
+    What was never seen on one side and often on the other, or ten times as often, is said also when
+    it came in so few bursts that chance could be the reason: nobody wants to miss it, but it is not
+    sure.
     """
     if old == 0 or new == 0:
         seen = plain.low > threshold if old == 0 else plain.high < 1 / threshold
@@ -169,4 +171,8 @@ def _verdict(
         return Verdict.WORSE, True
     if careful.high < 1 and ratio <= 1 / threshold:
         return Verdict.BETTER, True
+    if plain.low > _MANIFOLD:
+        return Verdict.WORSE, False
+    if plain.high < 1 / _MANIFOLD:
+        return Verdict.BETTER, False
     return Verdict.SAME, True

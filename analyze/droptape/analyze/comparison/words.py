@@ -15,6 +15,7 @@ _UNITS = {"second": "per second", "connection": "per connection", "segment": "pe
 _LEADING = {"reason": "", "cause": "", "function": "in ", "owner": "of ", "port": "at port "}
 _BURSTY = 2.0
 _UNLIKE = 2.0
+_LEAST = 0.001
 
 
 def subject(change: Change) -> str:
@@ -41,6 +42,8 @@ def times(ratio: float | None) -> str:
         return "∞"
     if ratio == 0:
         return "0"
+    if ratio < _LEAST:
+        return f"<{_LEAST}x"
     return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
 
 
