@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from .errors import QueryError, QueryTimeoutError, RecordingError
+from .temporary import TemporaryFolder
 
 _FILE_LIMIT = 64 << 30
 _START = (
@@ -50,7 +50,7 @@ class Client:
             hosts: of a dataset, only these.
         """
         self._timed_out = False
-        self._temp = tempfile.TemporaryDirectory(prefix="droptape-query-")
+        self._temp = TemporaryFolder("droptape-query-")
         # The worker imports from where this process does, also when droptape is not installed.
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START.format(path=sys.path)],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from .errors import DroptapeError, QueryError
 from .origin import Origin
 from .source import Problem
 from .statements import checked, explained
+from .temporary import TemporaryFolder
 from .times import Window
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Database:
         self.views: dict[str, View] = {}
         self._origin = origin
         self._spark: Spark | None = None
-        self._temp = tempfile.TemporaryDirectory(prefix="droptape-", dir=settings.temp_folder)
+        self._temp = TemporaryFolder("droptape-", settings.temp_folder)
         try:
             try:
                 self._connect_to_all(window, settings)

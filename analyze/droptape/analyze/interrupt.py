@@ -78,12 +78,14 @@ def stop() -> None:
 @contextmanager
 def later() -> Iterator[None]:
     """Hold it back to the end: it can leave a lock of a pool of threads held for ever."""
+    held, before = _Seen.held, _Seen.number
     _Seen.held = True
     try:
         yield
     finally:
-        _Seen.held = False
-    stop()
+        _Seen.held = held
+    if not held and _Seen.number != before:
+        raise KeyboardInterrupt
 
 
 def end() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from .integrity import Allowance
 from .origin import Folders
 from .recording import Recording, When
 from .source import Problem, Source, load
+from .temporary import TemporaryFolder
 
 
 def open_recording(
@@ -67,7 +67,7 @@ def open_recording(
         held = failing.enter_context(contextlib.ExitStack())
         unpacked: Path | None = None
         if any(map(is_bundle, found)):
-            folder = tempfile.TemporaryDirectory(prefix="droptape-bundle-", dir=temp_folder)
+            folder = TemporaryFolder("droptape-bundle-", temp_folder)
             unpacked = Path(held.enter_context(folder))
         sources, problems = _load_all(found, unpacked)
         origin = Folders(sources, problems)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from droptape.analyze.render.words import size as size_text
 from droptape.analyze.render.words import utc
 from droptape.analyze.source import TABLE_KEY, Source, load
 from droptape.analyze.targets import check, whole_file
+from droptape.analyze.temporary import TemporaryFolder
 from droptape.analyze.times import Window, window
 from droptape.format.layout import IMPORTED, MANIFEST, stem
 from droptape.format.manifest import Manifest, Segment
@@ -310,7 +310,7 @@ def _parquet(table: Table, rows: pa.Table) -> bytes:
 
 def _report(manifest: Manifest, files: dict[str, bytes], reopen: Reopen) -> bytes:
     """Return the report on what is in the bundle, and nothing else."""
-    with tempfile.TemporaryDirectory(prefix="droptape-bundle-") as temp:
+    with TemporaryFolder("droptape-bundle-") as temp:
         # The name is shown in the report.
         folder = Path(temp) / f"{manifest.host.name or 'recording'}".replace("/", "_")[:100]
         folder.mkdir(mode=0o700)
