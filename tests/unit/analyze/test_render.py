@@ -207,7 +207,7 @@ def test_durations(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("ns", "text"),
     [(None, "-"), (0, "+0.0 s"), (99_940_000_000, "+99.9 s"), (99_960_000_000, "+1:40 min"),
-     (3_723_000_000_000, "+1:02:03"), (-1_500_000_000, "-1.5 s")],
+     (3_723_000_000_000, "+1:02:03"), (-1_500_000_000, "-1.5 s"), (-40_000_000, "+0.0 s")],
 )  # fmt: skip
 def test_offsets(ns: int | None, text: str) -> None:
     assert offset(ns, 0) == text

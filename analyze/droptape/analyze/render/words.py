@@ -19,7 +19,7 @@ def offset(ns: int | None, start: int) -> str:
     if ns is None:
         return "-"
     seconds = (ns - start) / 1e9
-    sign = "-" if seconds < 0 else "+"
+    sign = "-" if round(seconds, 1) < 0 else "+"
     seconds = abs(seconds)
     if seconds < 99.95:
         return f"{sign}{seconds:.1f} s"
