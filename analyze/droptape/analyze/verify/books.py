@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from droptape.analyze import events
@@ -36,9 +36,7 @@ def against_counters(rec: Recording) -> Iterator[Finding]:
         return
     entries = f"{_rows(rec)} UNION ALL {_unrecorded(rec)}"
     _prepare(rec, entries)
-    unseen = _unseen(rec, "recursion", "disk_full")
-    for rule in rules.RULES:
-        yield from _apply(rec, rule, unseen)
+    yield from _by_rules(rec, rules.RULES, _unseen(rec, "recursion", "disk_full"))
     for row in _ask(rec, "books_outside", entries=_rows(rec)):
         if row["recorded"]:
             yield Finding(
@@ -56,8 +54,7 @@ def quick_look(rec: Recording) -> list[Finding]:
         return []
     _prepare(rec, _totals(rec))
     plain = [rule for rule in rules.RULES if "failed" not in rule.where]
-    unseen = _unseen(rec, "recursion")
-    found = [finding for rule in plain for finding in _apply(rec, rule, unseen)]
+    found = _by_rules(rec, plain, _unseen(rec, "recursion"))
     return [finding for finding in found if finding.verdict is Verdict.UNEXPLAINED]
 
 
@@ -202,15 +199,32 @@ def _unseen(rec: Recording, *causes: str) -> dict[tuple[str, str], int]:
     return found
 
 
+def _by_rules(
+    rec: Recording, applied: Sequence[rules.Rule], unseen: dict[tuple[str, str], int]
+) -> Iterator[Finding]:
+    """Apply rules: all in one query, because each would take longer than its answer."""
+    counters = ", ".join(
+        f"({number}, {literal(counter)})"
+        for number, rule in enumerate(applied)
+        for counter in rule.counters
+    )
+    entries = " UNION ALL ".join(
+        f"SELECT {number} AS rule, recording, netns, amount, lost, doubtful FROM books_entries "
+        f"WHERE kind = {literal(rule.kind)} AND ({rule.where})"
+        for number, rule in enumerate(applied)
+    )
+    rows = _ask(rec, "books_rules", counters=counters, entries=entries, second=str(_SECOND_NS))
+    for number, rule in enumerate(applied):
+        yield from _apply(rec, rule, [row for row in rows if row["rule"] == number], unseen)
+
+
 def _apply(
-    rec: Recording, rule: rules.Rule, unseen: dict[tuple[str, str], int]
+    rec: Recording,
+    rule: rules.Rule,
+    rows: list[dict[str, Any]],
+    unseen: dict[tuple[str, str], int],
 ) -> Iterator[Finding]:
     sources = {source.name: source for source in rec.sources}
-    rows = _ask(
-        rec, "books_rule",
-        counters=", ".join(map(literal, rule.counters)), kind=literal(rule.kind), where=rule.where,
-        second=str(_SECOND_NS),
-    )  # fmt: skip
     reasoned = _with_reasons(rec, rule) if rows else set()
     for row in rows:
         source = sources[row["recording"]]
