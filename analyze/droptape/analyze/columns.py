@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from droptape.format.service import port_sql
 from droptape.format.types import ADDRESS
 
 from .engine import name
 from .errors import QueryError
-from .events import NAME, amount, benign, port
+from .events import NAME, amount, benign
 
 if TYPE_CHECKING:
     from .recording import Recording
@@ -54,7 +55,7 @@ def _resolve(rec: Recording, table: str, column: str) -> str | None:
         cause = declared.cause if declared is not None and declared.cause in names else "cause"
         return name(cause) if cause in names else None
     if column == "port" and {"sport", "dport"} <= names:
-        return port(names)
+        return port_sql(names)
     target = ALIASES.get(column)
     return name(target) if target in names else None
 

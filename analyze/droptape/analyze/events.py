@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from droptape.format.service import port_sql
 from droptape.format.types import ViewColumn
 
 from .engine import literal, name
@@ -39,9 +40,6 @@ _SHARED = (
 _DEFERRED = "kind = 'DEFERRED'"
 """Retransmits that were not sent: the totals have them by number, and as benign."""
 
-_CLIENTS = 32768
-"""Where the ports of clients begin (net.ipv4.ip_local_port_range, by default)."""
-
 
 def amount(columns: frozenset[str]) -> str:
     """Return the SQL of what one row adds to the totals of its table."""
@@ -55,35 +53,6 @@ def benign(columns: frozenset[str]) -> str:
     if "benign" in columns:
         return "benign"
     return f"coalesce({_DEFERRED}, false)" if "segments" in columns else "false"
-
-
-def port(columns: frozenset[str]) -> str:
-    """Return the SQL of the service's port.
-
-    A SYN goes to the service and a SYN-ACK comes from it. For the rest: clients take their ports
-    from the upper range, so the lower one is the service's. When both are from there, what was
-    dropped on its way to a listener or, as a datagram, on its way in was for the service.
-    """
-    if "lport" in columns:
-        return "lport"
-    if not {"sport", "dport"} <= columns:
-        return "NULL::INTEGER"
-    # In the form that DuckDB is quickest at: `summary` asks it of every row.
-    lower = "CASE WHEN sport < dport THEN nullif(sport, 0) ELSE nullif(dport, 0) END"
-    if "tcp_flags" not in columns:
-        return lower
-    incoming = ""
-    if {"path", "protocol", "state"} <= columns:
-        incoming = (
-            f"WHEN sport >= {_CLIENTS} AND dport >= {_CLIENTS} "
-            "AND (protocol = 'UDP' OR state = 'LISTEN') "
-            "AND (path = 'input' OR path IS NULL) THEN dport "
-        )
-    return (
-        "CASE WHEN tcp_flags = 'SYN' OR tcp_flags = 'SYN|ECE|CWR' THEN dport "
-        "WHEN tcp_flags = 'SYN|ACK' OR tcp_flags = 'SYN|ACK|ECE' THEN sport "
-        f"{incoming}ELSE {lower} END"
-    )
 
 
 def create(
@@ -123,7 +92,7 @@ def _select(schema: str, view: View, address: str, more: Sequence[ViewColumn]) -
         f"{literal(view.name)} AS kind",
         f"{name(cause) if cause in columns else 'NULL'}::VARCHAR AS cause",
         f"({amount(columns)})::BIGINT AS amount",
-        f"{port(columns)} AS port",
+        f"{port_sql(columns)} AS port",
     )
     types = {"saddr": address, "daddr": address}
     shared = [_column(n, types.get(n, t), columns) for n, t in _SHARED]
