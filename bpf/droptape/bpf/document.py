@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from textwrap import dedent
 
-from droptape.format import journal, layout, tables
+from droptape.format import journal, layout, rollup, tables
 from droptape.format.manifest import FORMAT_VERSION
 from droptape.format.schema import Column, Table
 from droptape.format.types import TYPES
@@ -34,6 +34,7 @@ and code addresses as functions; the tables below have both, the file's columns 
 _PARQUET = """
 Sealed files are Parquet, zstd, with a CRC on every page. The footer's key-value metadata holds the
 table's declaration as JSON under `droptape.table`, so a file explains itself without the manifest.
+Files of events with 4,096 rows or more also have the counts below there.
 Inside a row group rows are sorted so that equal values meet, not by time: use `ORDER BY ts`.
 
 Integers are signed, because not every engine has unsigned ones; an address of 64 bits keeps its
@@ -95,7 +96,8 @@ def _section(table: Table) -> str:
 
 def document() -> str:
     """Return docs/FORMAT.md."""
-    parts = [_HEAD, _prose(layout.__doc__), _PARQUET, "\n## Journals\n", _prose(journal.__doc__)]
+    parts = [_HEAD, _prose(layout.__doc__), _PARQUET, "\n## Counts in footers\n"]
+    parts += [_prose(rollup.__doc__), "\n## Journals\n", _prose(journal.__doc__)]
     parts.append("\n## Event tables\n")
     parts += [_section(kind.table) for kind in all_kinds().values()]
     parts.append("## Other tables\n")

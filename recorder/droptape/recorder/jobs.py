@@ -109,7 +109,7 @@ class SealJob:
             self._whole_bytes = None
         if self._sealed is None:
             try:
-                self._sealed = seal_journal(self._journal)
+                self._sealed = seal_journal(self._journal, self._ledger.started_ns)
             except FormatError as exc:
                 self._sealed = unreadable(self._journal, exc)
             if self._sealed.rows < self._rows:

@@ -30,6 +30,7 @@ class Ledger:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.recording_id = manifest.recording_id
+        self.started_ns = manifest.started_ns
         self._found = folder.lstat()
         self._manifest = manifest
         self._lock = threading.RLock()

@@ -184,7 +184,7 @@ def _seal(ledger: Ledger, journal: Path, report: Report) -> None:
     sealed = _already_sealed(journal)
     if sealed is None:
         try:
-            sealed = seal_journal(journal)
+            sealed = seal_journal(journal, ledger.started_ns)
         except FormatError as exc:
             # A journal is empty when the kill came between its creation and its first bytes, and
             # after a power cut.

@@ -19,6 +19,7 @@ from droptape.format.schema import Table
 from droptape.format.types import MONO
 
 from .cluster import order
+from .rollup import Counting
 from .segment import ROW_GROUP, SegmentFile
 
 DAMAGED = ".damaged"
@@ -59,15 +60,20 @@ def target_of(journal: Path) -> Path:
     return journal.with_suffix(".parquet")
 
 
-def seal_journal(journal: Path) -> Sealed:
+def seal_journal(journal: Path, started_ns: int = 0) -> Sealed:
     """Write the segment of `journal` beside it; the journal stays.
+
+    Args:
+        journal: the file.
+        started_ns: when the recording began, UTC: what the slots of its rollup count from.
 
     Raises:
         OSError: the journal cannot be read, or the segment not written; nothing is left of it.
         FormatError: not even the header of the journal can be read.
     """
     reader = JournalReader(journal)
-    groups = _groups(reader)
+    counting = Counting(reader.table, started_ns)
+    groups = _groups(reader, counting)
     first = next(groups, None)
     if first is None:
         return Sealed(None, reader.damage, reader.torn)
@@ -75,7 +81,7 @@ def seal_journal(journal: Path) -> Sealed:
         file.write(first)
         for group in groups:
             file.write(group)
-        return Sealed(file.finish(), reader.damage, reader.torn)
+        return Sealed(file.finish(counting.finish()), reader.damage, reader.torn)
 
 
 def count_rows(journal: Path) -> tuple[int, JournalReader]:
@@ -102,13 +108,14 @@ class _Group:
     def __init__(self, table: Table) -> None:
         self.table = table
         self.rows = 0
+        self.mono = next((c.name for c in table if c.type is MONO), None)
         self.looked = 0  # of them, those that `_look` saw
         # As bytes: NumPy copies records field by field.
         self.records = np.empty(ROW_GROUP, f"V{table.dtype.itemsize}")
         self.words = self.records.view(np.uint64).reshape(ROW_GROUP, -1)
         self.changes = np.zeros((_BLOCK, self.words.shape[1]), bool)
         self.places = {name: _words(table, name) for name in table.dtype.names or ()}
-        names = {*table.cluster, *(c.name for c in table if c.type is MONO)}
+        names = {*table.cluster, self.mono}
         self.keys = {c.name: np.empty(ROW_GROUP, c.type.dtype) for c in table if c.name in names}
         self.same = {c.name for c in table}  # columns with one value so far
         self.offsets = np.empty(ROW_GROUP, np.int64)
@@ -147,8 +154,8 @@ class _Group:
         self.same -= new
         return new
 
-    def flush(self) -> pa.Table:
-        """Return the rows in the order of a segment, and start anew."""
+    def flush(self, counting: Counting) -> pa.Table:
+        """Count the rows, return them in the order of a segment, and start anew."""
         if self.looked < self.rows:
             self._look()
         first = self.records[:1].view(self.table.dtype)
@@ -173,6 +180,8 @@ class _Group:
         offsets = self.offsets[: self.rows]
         one = bool((offsets == offsets[0]).all())
         offsets = np.broadcast_to(offsets[0], self.rows) if one else offsets[by_cluster]
+        if self.mono is not None:
+            counting.add(dict(columns), columns.get(self.mono, offsets).view(np.int64) + offsets)
         result = decode(self.table, columns, offsets)
         self.rows = self.looked = 0
         self.same = {c.name for c in self.table}
@@ -186,14 +195,14 @@ def _words(table: Table, name: str) -> slice:
     return slice(offset // 8, -(-(offset + kind.itemsize) // 8))
 
 
-def _groups(reader: JournalReader) -> Iterator[pa.Table]:
-    """Yield the rows of a journal, `ROW_GROUP` at a time."""
+def _groups(reader: JournalReader, counting: Counting) -> Iterator[pa.Table]:
+    """Yield the rows of a journal, `ROW_GROUP` at a time, when they are counted."""
     group = _Group(reader.table)
     for frame in reader.frames():
         records = frame.records
         while len(records):
             records = records[group.add(records, frame.wall_offset_ns) :]
             if group.rows == ROW_GROUP:
-                yield group.flush()
+                yield group.flush(counting)
     if group.rows:
-        yield group.flush()
+        yield group.flush(counting)

@@ -18,6 +18,7 @@ from droptape.format.errors import FormatError
 from droptape.format.journal import write_all
 from droptape.format.layout import open_regular
 from droptape.format.manifest import Segment, sha256, sync_folder
+from droptape.format.rollup import KEY
 from droptape.format.schema import Table
 from droptape.format.types import ADDRESS, MONO
 
@@ -87,8 +88,14 @@ class SegmentFile:
             self._first = first if self._first is None else min(self._first, first)
             self._last = last if self._last is None else max(self._last, last)
 
-    def finish(self) -> Segment:
-        """Complete the file, make it durable under its final name, and describe it."""
+    def finish(self, rollup: str | None = None) -> Segment:
+        """Complete the file, make it durable under its final name, and describe it.
+
+        Args:
+            rollup: for its footer (droptape.format.rollup).
+        """
+        if rollup is not None:
+            self._writer.add_key_value_metadata({KEY.decode(): rollup})
         self._writer.close()
         self._file.sync()
         size = self._file.close()

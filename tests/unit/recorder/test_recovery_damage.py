@@ -205,10 +205,10 @@ def test_a_journal_that_cannot_be_read_keeps_no_other(
     writer.append(numbered(9000, 10), OFFSET)
     writer.close()
 
-    def refuse(journal: Path) -> Sealed:
+    def refuse(journal: Path, started_ns: int) -> Sealed:
         if journal == first:
             raise OSError(errno.EIO, "Input/output error")
-        return seal_journal(journal)
+        return seal_journal(journal, started_ns)
 
     with monkeypatch.context() as patched:
         patched.setattr("droptape.recorder.recovery.seal_journal", refuse)

@@ -173,7 +173,7 @@ def test_a_bug_in_sealing_is_told_and_ends_nothing(
     folder = tmp_path / "rec"
     store = make_store(folder, rotate_bytes=1)
 
-    def broken(path: Path) -> object:
+    def broken(path: Path, started_ns: int) -> object:
         monkeypatch.setattr(jobs, "seal_journal", seal_journal)
         raise ZeroDivisionError("a bug")
 
@@ -285,7 +285,7 @@ def test_a_folder_of_others_in_its_place_is_left_alone(tmp_path: Path) -> None:
 def test_what_cannot_be_sealed_is_told_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_journal: Path) -> None:
+    def fail(_journal: Path, _started_ns: int) -> None:
         raise MemoryError("no memory")
 
     store = make_store(tmp_path / "rec")
