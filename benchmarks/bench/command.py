@@ -35,8 +35,9 @@ def main(parts: Mapping[str, Measure], description: str, argv: Sequence[str] | N
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
     parser.add_argument(
-        "--events", type=int, default=0, metavar="N", help="events to analyse (default: 5 million)"
-    )
+        "--events", type=int, default=0, metavar="N",
+        help="events to analyse (default: 50 million, less where the disk has no room for them)",
+    )  # fmt: skip
     parser.add_argument(
         "--soak", type=float, default=0, metavar="SECONDS", help="length of the soak (default: 20)"
     )
@@ -49,7 +50,7 @@ def main(parts: Mapping[str, Measure], description: str, argv: Sequence[str] | N
         parser.error("probes, namespaces and kernel statistics need root")
     options = Options(
         quick=args.quick,
-        events=args.events or (500_000 if args.quick else 5_000_000),
+        events=args.events or (500_000 if args.quick else 0),
         soak_s=args.soak or (6 if args.quick else 20),
         crashes_s=args.crashes,
     )

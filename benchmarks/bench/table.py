@@ -78,13 +78,13 @@ class Options:
 
     Attributes:
         quick: A run for a first look.
-        events: Events of the analysis benchmark.
+        events: Events of the analysis benchmark; 0: as many as there is room for.
         soak_s: Length of the soak; 0 leaves it out.
         crashes_s: How long to go on killing recorders.
     """
 
     quick: bool = False
-    events: int = 5_000_000
+    events: int = 0
     soak_s: float = 0
     crashes_s: float = 120
 
