@@ -14,6 +14,7 @@ from .events import NAME, amount, benign
 if TYPE_CHECKING:
     from .recording import Recording
 
+_OTHER = frozenset({"kind", "cause", "port"})
 ALIASES = {"owner": "owner_comm", "pid": "owner_pid", "interface": "ifname"}
 
 
@@ -47,17 +48,35 @@ def expression(rec: Recording, table: str, column: str) -> str:
 
 
 def _resolve(rec: Recording, table: str, column: str) -> str | None:
+    found = _column(rec, table, column)
+    if found is not None:
+        return name(found)
+    names = column_names(rec, table)
+    return port_sql(names) if column == "port" and {"sport", "dport"} <= names else None
+
+
+def _column(rec: Recording, table: str, column: str) -> str | None:
     names = column_names(rec, table)
     if column in names:
-        return name(column)
+        return column
     if column == "reason":
         declared = rec.views[table].table
         cause = declared.cause if declared is not None and declared.cause in names else "cause"
-        return name(cause) if cause in names else None
-    if column == "port" and {"sport", "dport"} <= names:
-        return port_sql(names)
+        return cause if cause in names else None
     target = ALIASES.get(column)
-    return name(target) if target in names else None
+    return target if target in names else None
+
+
+def counted_as(rec: Recording, table: str, column: str) -> str:
+    """Return what a column of `table` is called where events are counted (rollups.py)."""
+    found = _column(rec, table, column)
+    declared = rec.views[table].table
+    if declared is not None and found == declared.cause:
+        return "cause"
+    if found is None and column == "port":
+        return "port"
+    # Of another table, these are other columns.
+    return found if found is not None and (table == NAME or found not in _OTHER) else ""
 
 
 def column_names(rec: Recording, table: str) -> frozenset[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Protocol
 
 import duckdb
 
-from . import causes, damaged, events, marks, views
-from .engine import literal, name
+from droptape.format.rollup import Slots
+
+from . import causes, damaged, events, marks, rollups, views
+from .engine import literal
 from .integrity import Allowance
 from .source import Problem, Source, load
 from .times import Landmarks, Mark, Window
@@ -24,11 +27,13 @@ class Origin(Protocol):
         sources: one for each recording.
         problems: what could not be read.
         address: the SQL type of addresses in the views of ``raw``.
+        rollups: those that can be asked, and the slots that they have (rollups.py).
     """
 
     sources: list[Source]
     problems: list[Problem]
     address: str
+    rollups: Mapping[str, Collection[Slots]]
 
     def files(self) -> Iterable[str]:
         """Return what DuckDB has to read."""
@@ -84,6 +89,7 @@ class Folders:
     """Recordings in folders of their own."""
 
     address = "BLOB"
+    rollups: Mapping[str, Collection[Slots]] = MappingProxyType({})
 
     def __init__(self, sources: Iterable[Source], problems: Iterable[Problem] = ()) -> None:
         self.sources = list(sources)
@@ -101,8 +107,10 @@ class Folders:
         self, connection: duckdb.DuckDBPyConnection, window: Window | None
     ) -> dict[str, View]:
         """See `Origin.create`."""
-        made = views.create(connection, self.sources, window)
+        known = views.prepare(connection, self.sources)
+        made = views.create(connection, self.sources, known, window)
         made[events.NAME] = events.create(connection.execute, made, self.address)
+        self.rollups = rollups.create(connection, self.sources, known, made, window)
         explained_by = causes.create(connection.execute, made, self.address)
         if explained_by is not None:
             made[causes.NAME] = explained_by
@@ -175,13 +183,27 @@ class Folders:
 def _ranges(
     connection: duckdb.DuckDBPyConnection, index: int, source: Source
 ) -> dict[str, tuple[int, int]]:
-    parts = [
-        f"SELECT {literal(table)} AS name, min(ts_ns) AS first, max(ts_ns) AS last "
-        f"FROM r{index}.{name(table)}"
-        for table, stored in source.tables.items()
-        if stored.rows and "ts_ns" in stored.table.arrow_schema.names
-    ]
-    if not parts:
-        return {}
-    rows = connection.sql(" UNION ALL ".join(parts)).fetchall()
-    return {row[0]: (row[1], row[2]) for row in rows if row[1] is not None}
+    """Return the first and the last time of each table, from the manifest where it has them."""
+    found: dict[str, list[int]] = {}
+    listed = {s.file: s for s in source.manifest.segments} if source.manifest else {}
+    parts = []
+    for table, stored in source.tables.items():
+        if not stored.rows or "ts_ns" not in stored.table.arrow_schema.names:
+            continue
+        rest = []
+        for at, path in enumerate(stored.sealed):
+            segment = listed.get(f"{table}/{path.name}")
+            if segment is None or segment.first_ns is None or segment.last_ns is None:
+                rest.append(at)
+            else:
+                found.setdefault(table, []).extend((segment.first_ns, segment.last_ns))
+        if rest or stored.journal_rows:
+            parts += [
+                f"SELECT {literal(table)} AS name, min(ts_ns) AS first, max(ts_ns) AS last "
+                f"FROM {rows}"
+                for rows in views.row_sets(f"r{index}", stored.only(rest))
+            ]
+    for table, first, last in connection.sql(" UNION ALL ".join(parts)).fetchall() if parts else ():
+        if first is not None:
+            found.setdefault(table, []).extend((first, last))
+    return {table: (min(times), max(times)) for table, times in found.items()}

@@ -7,6 +7,7 @@ answered by listing again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -19,12 +20,13 @@ from droptape.format.journal import JournalReader
 from droptape.format.layout import MANIFEST, Listing, SegmentFile, being_recorded, listing
 from droptape.format.manifest import Manifest
 from droptape.format.plain import loads
+from droptape.format.rollup import Rollup
 from droptape.format.schema import Table
 from droptape.format.tables import TABLES
 
 from .bundle.container import is_bundle
 from .errors import RecordingError, not_readable, refusal
-from .footer import IP, only_ip, read_footer
+from .footer import IP, only_ip, read_footer, rollups_of
 from .integrity import Allowance, Integrity, doubts, removed, stray
 
 TABLE_KEY = b"droptape.table"
@@ -61,6 +63,7 @@ class StoredTable:
         journal_rows: rows in them.
         only_ip: whether every row is of an IP packet, as far as footers tell.
         journal_files: the journals that were read.
+        rollups: by name, of the sealed files that have one, until `release`.
     """
 
     table: Table
@@ -72,10 +75,19 @@ class StoredTable:
     journal_rows: int = 0
     only_ip: bool = False
     journal_files: list[Path] = field(default_factory=list)
+    rollups: dict[str, dict[Path, Rollup]] = field(default_factory=dict)
+
+    def only(self, places: Sequence[int]) -> StoredTable:
+        """Return the same with some of the sealed files, and all journals."""
+        return replace(
+            self,
+            sealed=[self.sealed[at] for at in places],
+            schemas=[self.schemas[at] for at in places],
+        )
 
     def release(self) -> None:
-        """Forget the rows of the journals, once DuckDB has them."""
-        self.journals = []
+        """Forget the rows of the journals and the rollups, once DuckDB has them."""
+        self.journals, self.rollups = [], {}
 
     @property
     def rows(self) -> int:
@@ -315,6 +327,7 @@ class _Reading:
             all(only_ip(footer) for footer in footers)
             and not any(part[IP].null_count for part in journals if IP in part.column_names),
             list(self._journals),
+            rollups_of(table, self._sealed),
         )
 
     def _problem(self, path: Path, text: str) -> None:

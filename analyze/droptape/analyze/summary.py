@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from . import rollups
 from .engine import listed
 from .info import Info
 from .marks import marks_of
@@ -20,6 +21,8 @@ ROWS = 8
 """Causes and owners that fit on one screen."""
 
 _SCAN = "summary_scan"
+_CAUSES = ("kind", "cause", "function", "benign")
+_OWNERS = ("kind", "cause", "benign", "owner_comm", "owner_pid", "port", "container")
 _NO_TOTALS = (
     "SELECT NULL::VARCHAR AS kind, NULL::VARCHAR AS cause, NULL::VARCHAR AS function, "
     "false AS benign, 0 AS events, 0 AS recorded WHERE false"
@@ -114,23 +117,27 @@ def summarize(rec: Recording) -> Summary:
     info = rec.info()
     start, end = info.span_ns
     width = automatic(max(end - start, 1))
+    origin = rollups.begin(rec, start, width)
+    over_time = rollups.ask(rec, _CAUSES, origin_ns=origin, width_ns=width)
+    by_owner = rollups.ask(rec, _OWNERS)
     parts = {
         "totals": "totals" if "totals" in rec.views else f"({_NO_TOTALS})",
         "losses": "losses" if "losses" in rec.views else f"({_NO_LOSSES})",
         "kinds": f"({listed('kind', rec.event_tables)})",
-        "origin": str(start),
+        "origin": str(origin),
         "width": str(width),
         "limit": str(ROWS),
     }
 
-    def rows(file: str) -> list[dict[str, Any]]:
-        found = rec.database.ask(load(file, **parts)).to_arrow_table()
+    def rows(file: str, **more: str) -> list[dict[str, Any]]:
+        found = rec.database.ask(load(file, **parts, **more)).to_arrow_table()
         return list(found.to_pylist())
 
-    scan = rec.database.ask(load("summary_scan", **parts)).to_arrow_table()
+    scanned = load("summary_scan", **parts, moment=over_time.moment, **_spans(over_time))
+    scan = rec.database.ask(scanned).to_arrow_table()
     with rec.database.holding(_SCAN, scan):
         kinds, curve, causes = map(rows, ("summary_kinds", "summary_curve", "summary_causes"))
-    owners = rows("summary_owners")
+    owners = rows("summary_owners", **_spans(by_owner))
     buckets = max((end - start - 1) // width, 0) + 1
     for kind in kinds:
         table = rec.views[kind["kind"]].table
@@ -154,6 +161,10 @@ def summarize(rec: Recording) -> Summary:
         marks_of(rec),
         info.unchecked,
     )
+
+
+def _spans(asked: rollups.Asked) -> dict[str, str]:
+    return {"rows": asked.rows, "since": asked.since, "until": asked.until}
 
 
 def _without(row: dict[str, Any], key: str) -> dict[str, Any]:

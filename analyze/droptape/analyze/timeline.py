@@ -8,7 +8,7 @@ import duckdb
 
 from droptape.format.layout import IMPORTED
 
-from . import columns
+from . import columns, rollups
 from .durations import nanoseconds
 from .engine import literal, name
 from .errors import QueryError
@@ -63,16 +63,20 @@ def timeline(
     label = f"{by}_of_event" if by.lower() in _OWN else by
     chosen = columns.choose_table(rec, [by, "ts"], table)
     key = columns.expression(rec, chosen, by)
+    width, origin = bucket_width(rec, bucket), rec.info().origin_ns
+    counted = columns.counted_as(rec, chosen, by)
+    asked = rollups.ask(rec, [counted], chosen, origin_ns=origin, width_ns=width)
     sql = load(
         "timeline",
-        key=key,
+        key=name(counted) if asked.counted else key,
         label="addr_text(k)" if columns.is_address(rec, by) else "k",
         by=name(label),
-        amount=columns.row_amount(rec, chosen),
-        table=f"raw.{name(chosen)}",
-        condition=columns.reading(rec, chosen, include_benign, [by]),
-        width=str(bucket_width(rec, bucket)),
-        origin=str(rec.info().origin_ns),
+        amount="amount" if asked.counted else columns.row_amount(rec, chosen),
+        moment=asked.moment,
+        table=asked.rows,
+        condition=columns.reading(rec, NAME if asked.counted else chosen, include_benign, [by]),
+        width=str(width),
+        origin=str(origin),
     )
     if beside is not None:
         sql = load(
@@ -81,8 +85,8 @@ def timeline(
             by=name(label),
             label=literal(beside),
             load=name(imported(rec, beside)),
-            width=str(bucket_width(rec, bucket)),
-            origin=str(rec.info().origin_ns),
+            width=str(width),
+            origin=str(origin),
         )
     return rec.database.ask(sql)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from . import columns
+from . import columns, rollups
 from .engine import name
 from .errors import QueryError
 from .events import NAME
@@ -57,24 +57,32 @@ def top(
     chosen = columns.choose_table(rec, wanted, table)
     if chosen == NAME and {"reason", "cause"} & set(wanted) and "kind" not in wanted:
         wanted.insert(0, "kind")  # a cause says little without its kind
+    found = [columns.expression(rec, chosen, column) for column in wanted]
+    counted = [columns.counted_as(rec, chosen, column) for column in wanted]
+    asked = rollups.ask(rec, counted, chosen)
     keys, labels = [], []
     for number, column in enumerate(wanted):
-        sql = columns.expression(rec, chosen, column)
+        sql = name(counted[number]) if asked.counted else found[number]
         keys.append(f"{sql} AS k{number}")
         # Text is made for the groups that are shown, not for every row.
         shown = f"addr_text(k{number})" if columns.is_address(rec, column) else f"k{number}"
         labels.append(f"{shown} AS {name(column)}")
-    has_time = "ts" in columns.column_names(rec, chosen)
+    timed = "ts" in columns.column_names(rec, chosen)
+    since, until = ("ts", "ts") if timed else ("NULL::TIMESTAMP_NS",) * 2
+    if asked.counted:
+        since, until = (f"make_timestamp_ns({ns})" for ns in (asked.since, asked.until))
     sql = load(
         "top",
         keys=", ".join(keys),
         groups=", ".join(f"k{number}" for number in range(len(keys))),
         order=", ".join(f"k{number} NULLS LAST" for number in range(len(keys))),
         labels=", ".join(labels),
-        amount=columns.row_amount(rec, chosen),
-        time="ts" if has_time else "NULL::TIMESTAMP_NS",
-        table=f"raw.{name(chosen)}",
-        condition=columns.reading(rec, chosen, include_benign, wanted),
+        amount="amount" if asked.counted else columns.row_amount(rec, chosen),
+        number=asked.number,
+        since=since,
+        until=until,
+        table=asked.rows,
+        condition=columns.reading(rec, NAME if asked.counted else chosen, include_benign, wanted),
         limit=str(int(limit)),
     )
     return rec.database.ask(sql)

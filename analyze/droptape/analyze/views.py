@@ -54,26 +54,45 @@ class View:
     table: Table | None
 
 
-def create(
-    connection: duckdb.DuckDBPyConnection, sources: list[Source], window: Window | None = None
-) -> dict[str, View]:
-    """Create all views, of the rows in `window`; return those that users see, by name."""
+def prepare(connection: duckdb.DuckDBPyConnection, sources: list[Source]) -> list[Dictionaries]:
+    """Create the stored tables of all recordings; return their dictionaries."""
     connection.execute(load("addr_text", octets=_octets(""), dotted=_octets(".")))
     connection.execute(load("addr"))
     connection.execute("CREATE SCHEMA raw")
     for index, source in enumerate(sources):
         _create_stored(connection, f"r{index}", source)
         source.complete_from = _complete_from(connection, f"r{index}", source)
-    dictionaries = [
-        Dictionaries(connection, f"r{index}", source) for index, source in enumerate(sources)
-    ]
+    return [Dictionaries(connection, f"r{index}", source) for index, source in enumerate(sources)]
+
+
+def create(
+    connection: duckdb.DuckDBPyConnection,
+    sources: list[Source],
+    dictionaries: list[Dictionaries],
+    window: Window | None = None,
+) -> dict[str, View]:
+    """Create all views, of the rows in `window`; return those that users see, by name.
+
+    Args:
+        connection: where `prepare` was called.
+        sources: the recordings.
+        dictionaries: what it returned.
+        window: the span of time.
+    """
     views: dict[str, View] = {}
     for table in _all_tables(sources):
         having = [(i, s, s.tables[table].table) for i, s in enumerate(sources) if table in s.tables]
         for schema in ("raw", "main"):
             parts = [
-                _select(dictionaries[i], f"r{i}", s, t, schema == "raw", _of(s, window))
-                for i, s, t in having
+                select_rows(
+                    dictionaries[i],
+                    f"r{i}",
+                    s.name,
+                    s.tables[table],
+                    schema == "raw",
+                    part_of(s, window),
+                )
+                for i, s, _ in having
             ]
             connection.execute(
                 f"CREATE VIEW {schema}.{name(table)} AS " + " UNION ALL BY NAME ".join(parts)
@@ -106,7 +125,7 @@ def _complete_from(
     return removed if found is None else int(found)
 
 
-def _of(source: Source, window: Window | None) -> Window | None:
+def part_of(source: Source, window: Window | None) -> Window | None:
     """Return the part of `window` that a recording has all rows of."""
     if source.complete_from is None:
         return window
@@ -144,11 +163,11 @@ def named_columns(table: Table) -> list[tuple[Column, ViewColumn]]:
     return out
 
 
-def _select(
+def select_rows(
     known: Dictionaries,
     schema: str,
-    source: Source,
-    table: Table,
+    recording: str,
+    stored: StoredTable,
     raw: bool,
     window: Window | None,
 ) -> str:
@@ -159,6 +178,21 @@ def _select(
     The view's columns are made directly from ``read_parquet``: with a subquery between, DuckDB
     would not prune row groups by ``ts``.
     """
+    table = stored.table
+    columns, joins = select_columns(known, table, raw=raw, only_ip=stored.only_ip)
+    picked = ", ".join((*columns, f"{literal(recording)} AS recording"))
+    sets, condition = narrowed(
+        table, f"{schema}.{name(table.name)}", row_sets(schema, stored), window
+    )
+    return " UNION ALL BY NAME ".join(
+        f"SELECT {picked} FROM {rows} AS t {joins} {condition}" for rows in sets
+    )
+
+
+def select_columns(
+    known: Dictionaries, table: Table, *, raw: bool, only_ip: bool
+) -> tuple[list[str], str]:
+    """Return what makes the view's columns of a stored table ``t``, and the joins for it."""
     timed = "ts_ns" in table.arrow_schema.names
     dictionaries = {
         column.name: known.read(column.type.join, timed=timed)
@@ -167,20 +201,12 @@ def _select(
     }
     columns: list[str] = []
     for column, view in named_columns(table):
-        only_ip = source.tables[table.name].only_ip
         sql = _address(table, column, raw, only_ip) if column.type is ADDRESS else view.sql
         dictionary = dictionaries.get(column.name)
         if dictionary is not None:
             sql = _looked_up(sql, column.name, dictionary)
         columns.append(f"{sql} AS {name(view.name)}")
-    columns.append(f"{literal(source.name)} AS recording")
-    joins = " ".join(d.join(c) for c, d in dictionaries.items() if not d.small)
-    sets, condition = narrowed(
-        table, f"{schema}.{name(table.name)}", _row_sets(schema, source.tables[table.name]), window
-    )
-    return " UNION ALL BY NAME ".join(
-        f"SELECT {', '.join(columns)} FROM {rows} AS t {joins} {condition}" for rows in sets
-    )
+    return columns, " ".join(d.join(c) for c, d in dictionaries.items() if not d.small)
 
 
 def _looked_up(sql: str, column: str, dictionary: Dictionary | Dated) -> str:
@@ -210,8 +236,8 @@ def _create_stored(connection: duckdb.DuckDBPyConnection, schema: str, source: S
     connection.execute(f"CREATE SCHEMA {schema}")
     for table, stored in source.tables.items():
         for number, journal in enumerate(stored.journals):
-            _copy(connection, f"{schema}.{name(_journal(stored, number))}", journal)
-        rows = " UNION ALL BY NAME ".join(f"SELECT * FROM {r}" for r in _row_sets(schema, stored))
+            copy(connection, f"{schema}.{name(_journal(stored, number))}", journal)
+        rows = " UNION ALL BY NAME ".join(f"SELECT * FROM {r}" for r in row_sets(schema, stored))
         connection.execute(f"CREATE VIEW {schema}.{name(table)} AS {rows}")
     joins = {c.type.join for s in source.tables.values() for c in s.table if c.type.join}
     for join in {*joins, KSYM.join}:
@@ -241,16 +267,17 @@ def _locations(schema: str, source: Source) -> str:
     return load("locations", occurring=" UNION ".join(occurring) or _NOWHERE, symbols=symbols)
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, target: str, rows: pa.Table) -> None:
+def copy(connection: duckdb.DuckDBPyConnection, target: str, rows: pa.Table) -> None:
+    """Create the table `target` with these rows."""
     connection.register("arriving", rows)
     connection.execute(f"CREATE TABLE {target} AS FROM arriving")
     connection.unregister("arriving")
 
 
-def _row_sets(schema: str, stored: StoredTable) -> list[str]:
+def row_sets(schema: str, stored: StoredTable) -> list[str]:
     """Return what holds the rows of a table, sealed or not, each with every declared column."""
     declared = stored.table.arrow_schema
-    sets = [f"{schema}.{name(_journal(stored, n))}" for n in range(len(stored.journals))]
+    sets = [f"{schema}.{name(_journal(stored, n))}" for n in range(len(stored.journal_files))]
     if not stored.sealed:
         return [*sets, f"({empty(declared)})"]
     present = set(stored.schemas[0])

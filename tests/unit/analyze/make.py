@@ -120,14 +120,23 @@ class Maker:
         """Write a sealed segment of a dictionary."""
         return self.write(table, rows_to_arrow(self.tables[table], rows))
 
-    def write(self, table: str, data: pa.Table, declared: Table | None = None) -> Path:
-        """Write `data` as the next sealed segment."""
+    def write(
+        self,
+        table: str,
+        data: pa.Table,
+        declared: Table | None = None,
+        footer: Mapping[str, str] | None = None,
+    ) -> Path:
+        """Write `data` as the next sealed segment, with more in its `footer`."""
         text = json.dumps((declared or self.tables[table]).to_json())
         path = self._next(table, "parquet")
-        pq.write_table(data.replace_schema_metadata({"droptape.table": text}), path)
+        meta = {"droptape.table": text, **(footer or {})}
+        pq.write_table(data.replace_schema_metadata(meta), path)
         name = f"{table}/{path.name}"
+        times = data["ts_ns"].to_pylist() if "ts_ns" in data.column_names else []
+        span = min(times, default=None), max(times, default=None)
         self.segments.append(
-            Segment(table, name, data.num_rows, None, None, path.stat().st_size, sha256(path))
+            Segment(table, name, data.num_rows, *span, path.stat().st_size, sha256(path))
         )
         return path
 

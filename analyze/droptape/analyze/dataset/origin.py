@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import duckdb
 import pyarrow as pa
@@ -19,6 +20,7 @@ from droptape.analyze.times import Landmarks, Mark, Window
 from droptape.analyze.verify.files import pages
 from droptape.analyze.views import View
 from droptape.analyze.window import HALF_SECOND, is_state, is_timed
+from droptape.format.rollup import Slots
 from droptape.format.tables import MARKS
 
 from . import clocks
@@ -41,9 +43,11 @@ class Dataset:
         sources: the recordings as `Recording` knows them.
         problems: what was left out, and clocks that disagree.
         address: the SQL type of addresses in the views of ``raw``.
+        rollups: none; its files have none.
     """
 
     address = ADDRESS
+    rollups: Mapping[str, Collection[Slots]] = MappingProxyType({})
 
     def __init__(
         self,

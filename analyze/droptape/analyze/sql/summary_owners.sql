@@ -1,12 +1,12 @@
 -- To whom it happened: process, service port and container, most affected first.
--- {limit}: rows at most.
+-- {rows}: raw.events, or counts of it. {since}, {until}: times of a row, ns since 1970. {limit}: rows at most.
 -- Columns: owner, pid (null when the owner is not known); port; container; events (by rows, which
 -- stand for `weight` events each); kinds (comma-separated); cause (the most frequent one); since_ns,
 -- until_ns (ns since 1970); found (how many there are).
 WITH by_cause AS (
     SELECT owner_comm, owner_pid, port, container, kind, cause, sum(amount) AS amount,
-        min(epoch_ns(ts)) AS since_ns, max(epoch_ns(ts)) AS until_ns
-    FROM raw.events
+        min({since}) AS since_ns, max({until}) AS until_ns
+    FROM {rows}
     WHERE benign IS NOT TRUE
     GROUP BY owner_comm, owner_pid, port, container, kind, cause
 ),

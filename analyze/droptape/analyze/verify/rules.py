@@ -98,6 +98,7 @@ FILES = {
 }
 """What can be wrong with a file."""
 
+COUNTS = "{different} do not fit the rows: what is answered by them is wrong"
 EDGE = "at the first or last reading of the counters, where it cannot be told what came first"
 SHORT = "another namespace may have had this number for less than a second, between readings"
 REMOVED = "where removed rows end, it cannot be told which event an interval of the totals counts"

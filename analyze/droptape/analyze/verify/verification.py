@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import duckdb
 
+from droptape.analyze import rollups
 from droptape.format.layout import MANIFEST, sequence_of
 
 from . import books, files, rules
@@ -48,6 +49,7 @@ def verify(rec: Recording) -> Verification:
     """See `Recording.verify`."""
     found = _files(rec.sources, rec.origin, rec.origin.unread())
     try:
+        found += _counts(rec)
         found += books.against_totals(rec)
         found += books.against_counters(rec)
     except duckdb.Error:
@@ -55,6 +57,14 @@ def verify(rec: Recording) -> Verification:
             raise
         found += _not_compared(rec.sources)
     return Verification(found)
+
+
+def _counts(rec: Recording) -> Iterator[Finding]:
+    for recording, different in rollups.differences(rec):
+        yield Finding(
+            recording, "files", "counts in footers", verdict=Verdict.UNEXPLAINED,
+            why=rules.COUNTS.format(different=f"{different:,}"),
+        )  # fmt: skip
 
 
 def files_only(sources: Sequence[Source]) -> Verification:
