@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from .lean import environment
 
 _POLL_S = 0.02
+_SHELL = "/bin/sh"
 _ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 # What this program was called with: later the recorder has handlers of its own.
 _IGNORED = frozenset(n for n in _ASKING if signal.getsignal(n) == signal.SIG_IGN)
@@ -100,7 +104,29 @@ def _wait_and_run(reader: int, writer: int, command: Sequence[str]) -> NoReturn:
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         if os.read(reader, 1):
-            os.execvpe(command[0], list(command), environment())
+            _become(command)
     except OSError as exc:
-        os.write(2, f"droptape-record: cannot run {command[0]!r}: {exc.strerror}\n".encode())
-    os._exit(127)
+        why = exc.strerror
+        if exc.errno == errno.ENOENT and shutil.which(command[0]):
+            why = "the interpreter that it names is not there"
+        text = f"droptape-record: cannot run {command[0]!r}: {why}\n"
+        os.write(2, text.encode())
+    finally:
+        os._exit(127)  # also where that cannot be written: it is a copy of the recorder
+
+
+def _become(command: Sequence[str]) -> NoReturn:
+    """Run `command` in place of this process, as execvp(3) does; OSError when it cannot be."""
+    try:
+        os.execvpe(command[0], list(command), environment())
+    except OSError as exc:
+        program = shutil.which(command[0])
+        if exc.errno != errno.ENOEXEC or program is None or not _may_be_script(program):
+            raise
+        os.execve(_SHELL, [_SHELL, program, *command[1:]], environment())
+
+
+def _may_be_script(program: str) -> bool:
+    """Say whether `program` may be a script: its first line is text."""
+    with Path(program).open("rb") as file:
+        return b"\0" not in file.read(128).partition(b"\n")[0]

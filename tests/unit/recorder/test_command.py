@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,44 @@ def test_a_signal_while_its_end_is_learned(trap: None, monkeypatch: pytest.Monke
     command.start()
     assert command.wait(30) == 0
     assert answers == [0, 0]
+
+
+def _run(program: Path, content: bytes, *arguments: str) -> int | None:
+    program.write_bytes(content)
+    program.chmod(0o755)
+    command = HeldCommand([str(program), *arguments])
+    command.start()
+    return command.wait(30)
+
+
+def test_a_script_that_names_no_interpreter_is_the_shells(tmp_path: Path) -> None:
+    assert (
+        _run(tmp_path / "script", b'[ "$0" = "%b" ] && exit $1\n' % bytes(tmp_path / "script"), "7")
+        == 7
+    )
+    assert _run(tmp_path / "empty", b"") == 0
+
+
+def test_what_cannot_be_run_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert _run(tmp_path / "other", b"\x7fELF\0\0\0 of another machine\n") == 127
+    assert "Exec format error" in capfd.readouterr().err
+    assert _run(tmp_path / "script", b"#!/nowhere/interpreter\n") == 127
+    assert "the interpreter that it names is not there" in capfd.readouterr().err
+
+
+_UNTOLD = """
+import sys
+from droptape.recorder.command import HeldCommand
+command = HeldCommand(["/nowhere/program"])
+command.start()
+sys.exit(command.wait(30))
+"""
+
+
+def test_a_command_that_cannot_run_ends_also_where_nothing_can_be_said() -> None:
+    """The copy of the recorder would go on, as a recorder."""
+    with Path("/dev/full").open("wb") as full:
+        assert subprocess.run([sys.executable, "-c", _UNTOLD], stderr=full).returncode == 127
 
 
 _RUN = """
