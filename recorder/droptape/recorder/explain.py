@@ -140,7 +140,9 @@ class Explainer:
             self._save(SYMBOLS.name, Symbols.load().table(only_modules=True))
         spaces = self._take("netns") | self._netns.renamed(self._spaces.names)
         for row in self._netns.rows(spaces) if spaces else ():
-            self._rows[NETNS_NAMES.name] += self._spaces.news(row)
+            lost = row["inum"] in self._netns.lost
+            self._rows[NETNS_NAMES.name] += self._spaces.news(row, lost=lost)
+        self._netns.lost -= spaces
 
     def learn_settings(self, rows: Iterable[dict[str, object]]) -> None:
         """Take rows of SYSCTLS, to be written with what was looked up."""

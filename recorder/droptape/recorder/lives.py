@@ -50,24 +50,32 @@ class NamespaceLives:
         self._clock = clock
         self.names: dict[int, object] = {}
         self._confirmed: dict[int, int] = {}
+        self._ended: dict[int, int] = {}
 
-    def news(self, row: Mapping[str, object]) -> list[Row]:
+    def news(self, row: Mapping[str, object], *, lost: bool = False) -> list[Row]:
         """Return the rows to write for what was just read of one namespace.
 
         Where a number means something else than before, and nothing says since when, it means
-        nothing known between the two times it was read.
+        nothing known between the two times it was read. Where it just `lost` its name, that is over
+        now: who has the number next may be gone before it is looked up.
         """
         inum, now = int(str(row["inum"])), self._clock()
         known = inum in self.names
         before, read = self.names.get(inum), self._confirmed.get(inum, 0)
+        since = row["since"]
+        if known and lost and since is None:
+            self.names[inum], self._confirmed[inum], self._ended[inum] = row["name"], now, now
+            return [] if row["name"] == before else [{**row, "since": now}]
         if known and row["name"] is None and row["pid"] is None:
             return []  # it is gone
         if len(self.names) >= _MOST:
-            self.names.clear()
-            self._confirmed.clear()
+            for remembered in self.names, self._confirmed, self._ended:
+                remembered.clear()
         self.names[inum], self._confirmed[inum] = row["name"], now
-        if not known or row["since"] is not None:
-            return [] if known and row["name"] == before else [dict(row)]
+        if not known or since is not None:
+            if since is not None and int(str(since)) <= self._ended.get(inum, 0):
+                since = now  # it has its name again
+            return [] if known and row["name"] == before else [{**row, "since": since}]
         if row["name"] == before:
             return []
         unknown: Row = {"inum": inum, "name": None, "pid": None, "since": read}

@@ -45,6 +45,9 @@ def own_netns() -> int:
 class NetnsNames:
     """Names by inode number, read when they are asked for.
 
+    Attributes:
+        lost: numbers of which the name is there no more, until they are asked for.
+
     A namespace that nobody gave a name is called after the container of a process in it. So is one
     that has but a number for a name, as those of Docker.
     """
@@ -62,6 +65,7 @@ class NetnsNames:
         self._began_ns = time.time_ns()
         self._changed: dict[Path, int] = {}
         self._entries: dict[int, str] = {}
+        self.lost: set[int] = set()
         self._proc = proc
         self._named = named
         self._containers = containers if containers is not None else ContainerNames()
@@ -74,8 +78,8 @@ class NetnsNames:
         wanted = set(inums)
         names = self._names()
         pids = self._processes(wanted)
-        known = (self._entries.keys() | wanted) & names.keys()
-        self._entries = {n: names[n].text if n in wanted else self._entries[n] for n in known}
+        entries = {n: names[n] for n in wanted & names.keys() if names[n].source != _HOST}
+        self._entries |= {n: entry.text for n, entry in entries.items()}
         rows: list[dict[str, object]] = []
         for inum in sorted(wanted):
             name, pid = names.get(inum), pids.get(inum)
@@ -95,7 +99,10 @@ class NetnsNames:
         return rows
 
     def renamed(self, known: Mapping[int, object]) -> set[int]:
-        """Return those of the `known` that have another name now; cheap when none can have."""
+        """Return those of the `known` that have another name now, or theirs no more.
+
+        It is cheap when none can have.
+        """
         changed: dict[Path, int] = {}
         for folder in self._named:
             try:
@@ -103,10 +110,10 @@ class NetnsNames:
             except OSError:
                 continue
         if changed == self._changed:
-            return set()
+            return self.lost & known.keys()
         self._changed = changed
         before, names = self._entries, self._names()
-        return {
+        return (self.lost & known.keys()) | {
             n
             for n, name in names.items()
             if n in known
@@ -131,15 +138,18 @@ class NetnsNames:
     def _names(self) -> dict[int, _Name]:
         """Return names that namespaces are bound to, and since when unless that is long ago."""
         names: dict[int, _Name] = {}
+        listed = True
         for folder, source in zip(self._named, (_IP, _DOCKER), strict=False):
             try:
                 entries = sorted(folder.iterdir())
-            except OSError:
+            except OSError as exc:
+                listed = listed and isinstance(exc, FileNotFoundError)
                 continue
             for entry in entries:
                 try:
                     found = entry.stat()
-                except OSError:
+                except OSError as exc:
+                    listed = listed and isinstance(exc, FileNotFoundError)
                     continue
                 # That of the namespace itself: its inode was made when the name was.
                 made = found.st_ctime_ns
@@ -148,6 +158,10 @@ class NetnsNames:
         host = self._host()
         if host is not None:
             names[host] = _Name("host", None, _HOST)
+        if listed:
+            gone = self._entries.keys() - names.keys()
+            self.lost |= gone
+            self._entries = {n: text for n, text in self._entries.items() if n not in gone}
         return names
 
     def _host(self) -> int | None:

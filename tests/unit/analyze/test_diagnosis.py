@@ -173,7 +173,7 @@ def test_unknown_values_are_asked_for_as_null(tmp_path: Path) -> None:
 def test_commands_run_where_the_trouble_is(tmp_path: Path) -> None:
     rows = [drop("TCP_FLAGS", netns=n, owner_comm="x") for n in (NETNS, *range(7, 12))]
     names = [
-        ("web 1", 7, 12, "ip"), (None, 8, 34), ("shop", 10, 56, "process"),
+        ("web 1", 7, 12, "ip"), (None, 7, None), (None, 8, 34), ("shop", 10, 56, "process"),
         ("a1b2", 11, None, "docker"),
     ]  # fmt: skip
     path = make_recording(tmp_path / "r", {"drops": rows}, names=names)

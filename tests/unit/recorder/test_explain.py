@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,43 @@ def test_a_number_that_is_given_again_has_a_row_more(
     assert since[0] is None
     assert since[1] < before < since[2] < time.time_ns()
     assert since[3] == 10**18
+
+
+def test_a_name_ends_where_it_is_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has the number next may be gone before it is looked up."""
+    named = tmp_path / "named"
+    named.mkdir()
+    (named / "blue").touch()
+    inum = (named / "blue").stat().st_ino
+    names = NetnsNames(tmp_path / "proc", (named,))
+    monkeypatch.setattr(explain, "NetnsNames", lambda **_: names)
+    explainer = Explainer(make_store(tmp_path / "rec"))
+    watch(explainer, DROPS, netns=inum)
+    unlisted = Path.iterdir
+
+    def closed(self: Path) -> Iterator[Path]:
+        if self == named:
+            raise PermissionError
+        return unlisted(self)
+
+    (tmp_path / "kept").hardlink_to(named / "blue")
+    (named / "blue").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "iterdir", closed)
+        explainer.look_up()  # what cannot be listed says nothing
+    assert [row["name"] for row in explainer._rows["netns"]] == ["blue"]
+    (named / "other").touch()
+    before = time.time_ns()
+    for _ in range(2):
+        explainer.look_up()
+    time.sleep(0.02)  # more than the clock of files takes for a step
+    (named / "red").hardlink_to(tmp_path / "kept")
+    explainer.look_up()
+    rows = explainer._rows["netns"]
+    assert [row["name"] for row in rows] == ["blue", None, "red"]
+    assert before < int(str(rows[1]["since"])) < int(str(rows[2]["since"]))
 
 
 def test_an_id_of_another_process_has_a_row_more(

@@ -53,7 +53,12 @@ class Places:
             f"SELECT inum, name, pid, {source} FROM netns "
             f"WHERE recording = {literal(self.source.name)}"
         ).fetchall()
-        return {inum: (label, pid, source) for inum, label, pid, source in rows}
+        found: dict[int, tuple[str | None, int | None, str | None]] = {}
+        for inum, label, pid, source in rows:
+            # One without a name may say when the name ended.
+            if label is not None or found.get(inum, (None,))[0] is None:
+                found[inum] = label, pid, source
+        return found
 
     @cached_property
     def _containers(self) -> dict[int, tuple[str, str | None]]:
