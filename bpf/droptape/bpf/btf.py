@@ -91,11 +91,13 @@ class Btf:
         """Read a BTF file; BtfError when there is none."""
         try:
             return cls(path.read_bytes(), base)
+        except BtfError as exc:
+            raise BtfError(f"{path} cannot be used: {exc}") from exc
         except OSError as exc:
             raise BtfError(
                 f"this kernel has no BTF ({path}: {exc.strerror}): it was built without "
-                "CONFIG_DEBUG_INFO_BTF=y; give a BTF file of exactly this kernel with --btf FILE "
-                "(docs/KERNELS.md)"
+                "CONFIG_DEBUG_INFO_BTF=y, or /sys is not mounted here; give a BTF file of exactly "
+                "this kernel with --btf FILE (docs/KERNELS.md)"
                 if path == VMLINUX
                 else f"no BTF in {path}: {exc.strerror}; CONFIG_DEBUG_INFO_BTF makes it"
             ) from exc

@@ -43,14 +43,16 @@ def arguments(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         if not text or text.startswith("#"):
             continue
         if "\0" in text:
-            raise UsageError(f"{path}, line {number}: {text!r} is no option: it has a NUL")
+            raise UsageError(f"{path}, line {number}: {text[:60]!r} is no option: it has a NUL")
         name, equals, value = (part.strip() for part in text.partition("="))
         action = options.get(f"--{name}")
         if name in given:
             raise UsageError(f"{path}, line {number}: {name} is there twice")
         given.add(name)
         if action is None or name in _NOT_HERE or not equals or not value:
-            raise UsageError(f"{path}, line {number}: {text!r} is no option (write: name = value)")
+            raise UsageError(
+                f"{path}, line {number}: {text[:60]!r} is no option (write: name = value)"
+            )
         if action.nargs != 0:
             try:
                 parser.parse_known_args([f"--{name}={value}"])
@@ -60,7 +62,7 @@ def arguments(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         elif value.lower() in _ON:
             out.append(f"--{name}")
         elif value.lower() not in _OFF:
-            raise UsageError(f"{path}, line {number}: {name} is yes or no, not {value!r}")
+            raise UsageError(f"{path}, line {number}: {name} is yes or no, not {value[:60]!r}")
     return out
 
 

@@ -95,6 +95,12 @@ def test_a_file_that_was_given_and_is_missing_is_named(tmp_path: Path) -> None:
         Btf.load(tmp_path / "other.btf")
 
 
+def test_a_file_that_has_something_else_is_named(tmp_path: Path) -> None:
+    (tmp_path / "other.btf").write_bytes(b"x" * 100)
+    with pytest.raises(BtfError, match=r"other\.btf cannot be used: .* unknown format"):
+        Btf.load(tmp_path / "other.btf")
+
+
 def test_no_btf_names_the_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("droptape.bpf.btf.VMLINUX", tmp_path / "vmlinux")
     with pytest.raises(BtfError, match="--btf"):

@@ -46,6 +46,7 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
         ("\nlive", r"line 2: 'live' is no option"),
         ("live = perhaps", r"line 1: live is yes or no, not 'perhaps'"),
         ("live = yes\nlive = no", r"line 2: live is there twice"),
+        ("a" * 10**6, r"line 1: 'a{60}' is no option"),
         ("mark = a", "is no option"),
         ("\ndisk-budget = 1MB", r"record\.conf, line 2: a disk budget of 1MB is too small"),
         ("disk-budget = 2GB # two", r"record\.conf, line 1: '2GB # two' is not a size"),
