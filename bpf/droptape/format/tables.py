@@ -165,7 +165,8 @@ CGROUPS = Table(
 NETNS_NAMES = Table(
     "netns",
     "Network namespaces. The kernel gives the number of one that is gone to another: then a number "
-    "has several rows, and each holds until the next one begins.",
+    "has several rows, and each holds until the next one begins. One without name and process says "
+    "from when on nothing is known.",
     (
         Column("inum", I64, "inode number"),
         Column(
