@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
 Texts = Sequence[str | None]
+# What Markdown takes for markup in a cell; not the underscores, brackets and backslashes that only
+# look like it.
+_MARKUP = re.compile(
+    r"""[`*~<|]|&(?=\#?\w+;)|(?<=\])\(|\\(?=[!-/:-@\[-`{-~])"""
+    r"""|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"""
+)
 
 
 def width(text: str) -> int:
@@ -64,4 +71,4 @@ def aligned(
 
 def _cell(text: str | None, markdown: bool) -> str:
     shown = printable(text) if text is not None else ""
-    return shown.replace("|", "\\|") if markdown else shown
+    return _MARKUP.sub(r"\\\g<0>", shown) if markdown else shown

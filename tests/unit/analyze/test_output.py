@@ -92,6 +92,19 @@ def test_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("<img src=//e.vg>", "\\<img src=//e.vg>"), ("[a](//e.vg)", "[a]\\(//e.vg)"),
+     ("a\\|b", "a\\\\\\|b"), ("__x__ *y* `z` &lt;", "\\_\\_x\\_\\_ \\*y\\* \\`z\\` \\&lt;"),
+     ("nft_do_chain", "nft_do_chain"), ("a & b\\c [1, 2]", "a & b\\c [1, 2]")],
+)  # fmt: skip
+def test_no_name_is_markup_in_markdown(
+    value: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = written(Format.MARKDOWN, capsys, pa.table({"name": [value]}))
+    assert text.splitlines()[2].strip("| ") == shown
+
+
 def test_only_a_table_rounds(capsys: pytest.CaptureFixture[str]) -> None:
     digits = ["100000000000000000.01", "-0.10", "12345678901234567890.00"]
     rows = pa.table(
