@@ -41,6 +41,16 @@ def port_scan(stage: Stage) -> Expected:
 
 
 @making
+def late_answers(stage: Stage) -> Expected:
+    server, client, link = stage.pair()
+    trouble.late_answers(server, client, link.address(server), count=30)
+    return Expected(
+        "late_answers", client, "notice",
+        {"events": 30, "servers": 1, "server": link.address(server), "port": 5300},
+    )  # fmt: skip
+
+
+@making
 def reverse_path(stage: Stage) -> Expected:
     server, wire = stage.wired()
     burst = trouble.reverse_path(server, wire)

@@ -56,6 +56,7 @@ from lab.trouble.ports import (
     SlowReader,
     closed_tcp_port,
     closed_udp_port,
+    late_answers,
     slow_udp_reader,
 )
 from lab.trouble.pressure import Crammed, busy_socket, small_receive_buffer
@@ -94,6 +95,7 @@ __all__ = [
     "final_ack",
     "flood_syns",
     "full_conntrack",
+    "late_answers",
     "lossy_transfer",
     "lost_in_burst",
     "never_accepted",

@@ -84,6 +84,34 @@ def closed_udp_port(server: Host, client: Host, address: str, *, count: int = 10
     return ClosedPort(target, count, client.call(_send_unwanted, target, count))
 
 
+def _answer_late(child: Child, address: str, port: int, count: int) -> None:
+    with socket.socket(family_of(address), socket.SOCK_DGRAM) as server:
+        server.bind((address, port))
+        child.ready(endpoint(server))
+        asked = [server.recvfrom(100) for _ in range(count)]
+        child.stopping(None)
+        for data, client in asked:
+            server.sendto(data, client)
+
+
+def _ask_and_go(target: Endpoint, count: int) -> None:
+    for _ in range(count):
+        with socket.socket(family_of(target.address), socket.SOCK_DGRAM) as client:
+            client.sendto(b"who is there?", target)
+
+
+def late_answers(
+    server: Host, client: Host, address: str, *, count: int = 30, port: int = 5300
+) -> None:
+    """Ask `count` times by UDP, each time from a socket that is gone when the answer comes.
+
+    The client drops each answer with NO_SOCKET.
+    """
+    child = server.spawn_as("resolver", _answer_late, address, port, count)
+    client.call(_ask_and_go, child.ready(), count)
+    child.stop()
+
+
 @dataclass(frozen=True)
 class SlowReader:
     """Datagrams sent to a reader that reads only afterwards.

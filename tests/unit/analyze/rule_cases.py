@@ -98,6 +98,11 @@ def _elsewhere(n: int, *, sent: int, kind: str = "FAST", arrived: int = 0) -> Ta
     return {"retransmits": [resent(kind, n)] if n else [], "drops": [], "counters": counters}
 
 
+def _late(weight: int, **more: Any) -> Row:
+    """Return what a server sent to a client that is gone: ACK and PSH."""
+    return drop("NO_SOCKET", weight, **{**SENT, "tcp_flags": 24, **more})
+
+
 def _translated(kind: str, n: int) -> Tables:
     """Return what the server sent again, and a drop of it behind a published port."""
     flow = {**SENT, "saddr": "192.0.2.1", "sport": 80}
@@ -197,6 +202,20 @@ CASES = (
          ((19, "warning"), (20, None))),
     Case("port_scan", lambda n: {"drops": [drop("NO_SOCKET", dport=9000 + i) for i in range(n)]},
          ((19, None), (20, "notice"))),
+    Case("late_answers", lambda n: {"drops": [_late(n)] if n else []},
+         ((0, None), (9, "info"), (10, "notice"))),
+    Case("late_answers", lambda n: {"drops": [_late(n, tcp_flags=2)]}, ((60, None),)),
+    Case("late_answers", lambda n: {"drops": [_late(n, protocol="UDP", tcp_flags=None)]},
+         ((60, "notice"),)),
+    Case("closed_port", lambda n: {"drops": [_late(n)]}, ((60, None),)),
+    Case("closed_port", lambda n: {"drops": [_late(n, protocol="UDP")]}, ((60, None),)),
+    Case("closed_port", lambda n: {"drops": [_late(n, tcp_flags=2)]}, ((60, "warning"),)),
+    Case("closed_port", lambda n: {"drops": [_late(n, sport=51034)]}, ((60, "warning"),)),
+    Case("port_scan", lambda n: {"drops": [_late(1, dport=40000 + i) for i in range(n)]},
+         ((60, None),)),
+    Case("port_scan",
+         lambda n: {"drops": [_late(1, dport=40000 + i, tcp_flags=2) for i in range(n)]},
+         ((20, "notice"),)),
     Case("reverse_path", lambda n: {"drops": [drop("IP_RPFILTER", n)] if n else []},
          ((0, None), (9, "notice"), (10, "warning"))),
     Case("neighbour", lambda n: {"drops": [drop("NEIGH_FAILED", n)] if n else []},
