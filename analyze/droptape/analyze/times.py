@@ -1,7 +1,7 @@
 """Instants as users write them: UTC, offsets from the start, marks. The only parser of them.
 
 2026-11-21T07:53:48Z   UTC; also with a space, without seconds, with +02:00, or only a date
-07:53:48               the first such time of day (UTC) since the start
+07:53:48               the first such time of day (UTC) since the start; as an end, since `--from`
 +30s, +5m              since the start of the recording
 -10s                   before its end
 mark:deploy            a mark; mark:deploy+5s and mark:deploy-5s are relative to it
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
 from .durations import DURATION, nanoseconds
@@ -67,9 +67,20 @@ def window(start: str | int | None, end: str | int | None, landmarks: Landmarks)
         None if start is None else instant(start, landmarks),
         None if end is None else instant(end, landmarks),
     )
+    if isinstance(end, str) and _CLOCK.fullmatch(end.strip()) and found.start is not None:
+        found = Window(found.start, _later(end, found, landmarks))
     if found.start is not None and found.end is not None and found.end <= found.start:
         raise QueryError(f"--to {end} is not after --from {start}")
     return found
+
+
+def _later(end: str, found: Window, landmarks: Landmarks) -> int | None:
+    """Return the first such time of day after the start, if the recording was not over then."""
+    assert found.start is not None
+    if found.end is None or found.end > found.start:
+        return found.end
+    later = instant(end, replace(landmarks, start=found.start))
+    return later if landmarks.end is None or later <= landmarks.end else found.end
 
 
 def instant(text: str | int, landmarks: Landmarks) -> int:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from droptape.analyze import QueryError, open_recording
-from droptape.analyze.times import Landmarks, Mark, instant
+from droptape.analyze.times import Landmarks, Mark, Window, instant, window
 from unit.analyze.incident import make_incident
 from unit.analyze.make import SECOND, START, Maker
 from unit.analyze.test_cli import run
@@ -22,6 +22,31 @@ MARKS = (
     Mark(START + 50 * SECOND, "twice", "ada", "r"),
 )
 KNOWN = Landmarks(START, START + 60 * SECOND, MARKS)
+
+
+DAYS = Landmarks(START, START + 3 * 86_400 * SECOND)
+MIDNIGHT = START + 6400 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "seconds"),
+    [
+        ("00:00", "23:59", (0, 86_340)), ("2023-11-15T09:00", "10:00", (32_400, 36_000)),
+        ("2023-11-15T23:00", "01:00", (82_800, 90_000)), ("+10h", "22:13:20", (29_600, 80_000)),
+        ("22:30", "23:00", (-5400, -3600)), ("2023-11-14", "23:00", (-86_400, -3600)),
+    ],
+)  # fmt: skip
+def test_a_time_of_day_ends_what_began_before(
+    start: str, end: str, seconds: tuple[int, int]
+) -> None:
+    edges = [MIDNIGHT + second * SECOND for second in seconds]
+    assert window(start, end, DAYS) == Window(*edges)
+
+
+@pytest.mark.parametrize(("start", "end"), [("22:13:50", "22:13:40"), ("22:13:50", "22:13:50")])
+def test_what_ends_before_it_begins_is_refused(start: str, end: str) -> None:
+    with pytest.raises(QueryError, match="not after"):
+        window(start, end, KNOWN)
 
 
 @pytest.mark.parametrize(
