@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -164,6 +165,17 @@ def test_nothing_is_left_when_it_cannot_be_written(rec: Recording, tmp_path: Pat
     with pytest.raises(QueryError, match="cannot be written"):
         rec.bundle(tmp_path / "missing" / "x.droptape")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_just_fits_is_made(tmp_path: Path) -> None:
+    with open_recording(Path(__file__).parents[3] / "notebooks/recordings/incident") as rec:
+        with pytest.raises(QueryError, match="a few events take") as refused:
+            rec.bundle(tmp_path / "x.droptape", max_size=1000)
+        said = re.search(r"take ([\d.]+) kB", str(refused.value))
+        assert said
+        room = round(float(said[1]) * 1000 * 1.03)
+        made = rec.bundle(tmp_path / "x.droptape", max_size=room)
+        assert made.stat().st_size <= room
 
 
 def test_one_recording_only(incident: Path, stormy: Path, tmp_path: Path) -> None:

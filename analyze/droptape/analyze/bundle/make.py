@@ -221,27 +221,27 @@ def _redact(content: Content, redaction: Redaction) -> None:
 def _fit(content: Content, max_size: int, *, redacted: bool, reopen: Reopen) -> dict[str, bytes]:
     """Thin the events until the archive is at most `max_size` bytes; return its members."""
     manifest, files = _manifest(content, redacted)
-    beside = 0  # bytes of what does not shrink
+    beside = taken = 0  # bytes: of what does not shrink, of all
     for _ in range(_ATTEMPTS):
         in_events = sum(len(data) for n, data in files.items() if n.split("/")[0] in content.events)
-        if not beside or beside + in_events <= max_size:
+        counts = {name: rows.num_rows for name, rows in content.events.items()}
+        rows = sum(counts.values())
+        if not beside or beside + in_events <= max_size or rows <= _FEWEST:
             made = _members(manifest, files, reopen)
             taken = container.size(made)
             if taken <= max_size:
                 return made
             beside = taken - in_events
-        counts = {name: rows.num_rows for name, rows in content.events.items()}
-        rows = sum(counts.values())
-        if beside > max_size or rows <= _FEWEST:
+        if rows <= _FEWEST:
             break
         budget = int(rows * min((max_size - beside) / max(in_events, 1) * 0.95, 0.9))
-        for name, share in shares(counts, budget).items():
+        for name, share in shares(counts, max(budget, 1)).items():
             table = manifest.tables[name]
             content.events[name] = _thinned(table, content.events[name], share, manifest)
         manifest, files = _manifest(content, redacted)
     raise QueryError(
-        f"--max-size {size_text(max_size)} is not enough: totals, counters, settings and the "
-        f"report take {size_text(beside)}; use --from and --to, or a larger size"
+        f"--max-size {size_text(max_size)} is not enough: totals, counters, settings, the report "
+        f"and a few events take {size_text(taken)}; use --from and --to, or a larger size"
     )
 
 
