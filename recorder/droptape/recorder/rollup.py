@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,20 @@ _ODD = int.from_bytes(os.urandom(8), "little") | 1
 """Factor of the hash. Not the same everywhere: senders choose some of what is hashed."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """Times of rows, ns since 1970, with the first and the last of them."""
+
+    all: Numbers
+    low: int
+    high: int
+
+    def slots(self, origin_ns: int, width_ns: int) -> tuple[int, int]:
+        """Return the number of the first slot that they are in, and how many slots there are."""
+        first = (self.low - origin_ns) // width_ns
+        return first, (self.high - origin_ns) // width_ns - first + 1
+
+
 class Counting:
     """The rollups of one segment in the making."""
 
@@ -80,8 +95,9 @@ class Counting:
         """
         if self._rollups and len(times):
             found = {**records, PORT: port(self._table, records)}
+            span = _Times(times, int(times.min()), int(times.max()))
             for rollup in self._rollups:
-                rollup.add(found, times)
+                rollup.add(found, span)
 
     def finish(self) -> str | None:
         """Return the rollups for the footer, None where there is none worth it."""
@@ -103,12 +119,11 @@ class _Counted:
         self._rows = 0
         self._given_up = False
 
-    def add(self, records: Columns, times: Numbers) -> None:
+    def add(self, records: Columns, times: _Times) -> None:
         if self._given_up:
             return
-        self._rows += len(times)
-        keys = {name: records[name] for name in self._keys}
-        part = self._count(keys, times - self._origin, records[WEIGHT])
+        self._rows += len(times.all)
+        part = self._count({n: records[n] for n in self._keys}, times, records[WEIGHT])
         if part is None:
             self._give_up()
             return
@@ -132,14 +147,12 @@ class _Counted:
     def _give_up(self) -> None:
         self._given_up, self._parts = True, []
 
-    def _count(
-        self, keys: Columns, since: Numbers, weight: npt.NDArray[np.uint32]
-    ) -> Counts | None:
-        """Count the rows of one group, `since` the start; None where they are too different.
+    def _count(self, keys: Columns, times: _Times, weight: npt.NDArray[np.uint32]) -> Counts | None:
+        """Count the rows of one group; return None where they are too different.
 
         Slots become as wide as it takes for a count to stand for enough rows.
         """
-        rows = len(since)
+        rows = len(times.all)
         # Other groups may have the same keys in the same slots: `finish` looks at all together.
         limit = max(rows // _ROWS_HERE, _FEWEST)
         varied = [column for column in keys.values() if len(column) == rows > 1]
@@ -148,13 +161,16 @@ class _Counted:
             return None
         numbers, leaders = found
         for width in range(self._width, len(self._widths)):
-            slots = since // self._widths[width]
-            first = int(slots.min())
-            many = int(slots.max()) - first + 1
-            if many * len(leaders) > 2 * rows + _MOST:
-                continue
-            places = numbers * many + (slots - first)
+            first, many = times.slots(self._origin, self._widths[width])
             size = many * len(leaders)
+            if size > 2 * rows + _MOST:
+                continue
+            start = self._origin + first * self._widths[width]
+            places = numbers
+            if many > 1:
+                places = (times.all - start) // self._widths[width]
+                if len(leaders) > 1:
+                    places += numbers * many
             present = np.bincount(places, minlength=size)
             used = np.flatnonzero(present)
             if len(used) <= limit:
@@ -166,20 +182,22 @@ class _Counted:
         of = leaders[used // many]
         for name, column in keys.items():
             counts[name] = column[of] if len(column) == rows else column[0]
-        counts[SLOT] = (used % many + first) * self._widths[width] + self._origin
+        counts[SLOT] = start + used % many * self._widths[width]
         counts[ROWS] = present[used]
         if len(weight) == rows:
             # Whole numbers far below 2^53: exact.
             counts[WEIGHT] = np.bincount(places, weight, size)[used]
         else:
             counts[WEIGHT] = counts[ROWS] * np.uint64(weight[0])
-        for name, extreme, start in (
-            (FIRST, np.minimum, since.max()),
-            (LAST, np.maximum, since.min()),
-        ):
-            times = np.full(size, start)
-            extreme.at(times, places, since)
-            counts[name] = times[used] + self._origin
+        counts[FIRST], counts[LAST] = times.low, times.high
+        if size > 1:
+            for name, extreme, begin in (
+                (FIRST, np.minimum, times.high),
+                (LAST, np.maximum, times.low),
+            ):
+                found_here = np.full(size, begin)
+                extreme.at(found_here, places, times.all)
+                counts[name] = found_here[used]
         return counts
 
     def _merge(self, most: int) -> None:
