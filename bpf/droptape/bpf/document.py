@@ -22,7 +22,7 @@ Generated from the declarations by `make docs`; do not edit. Event kinds are dec
 A recording is a folder of plain Parquet files. Every engine can read them:
 
 ```sql
-SELECT reason, count(*) FROM 'rec/drops/*.parquet' GROUP BY reason ORDER BY 2 DESC;
+SELECT reason, sum(weight) FROM 'rec/drops/*.parquet' GROUP BY reason ORDER BY 2 DESC;
 ```
 
 `droptape` presents views of the same names. They show addresses as text, instants as timestamps,

@@ -53,7 +53,9 @@ LOSSES = Table(
             "cause",
             LOSS_CAUSE,
             "why they are missing; recursion: the kernel does not run a program "
-            "that it has interrupted, so these are in no total either; map_full of connections: "
+            "that it has interrupted, so these are in no total either; map_full: there were too "
+            "many different ones (16,384) for the totals, which lack these; rows do not; "
+            "map_full of connections: "
             "too many were open (131,072), so their rows do not tell how they began, and those "
             "still open at the end have none",
         ),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import pytest
 
 from droptape.analyze import open_recording
+from droptape.analyze.render.words import loss
 from droptape.analyze.verify import Verdict
-from droptape.analyze.verify.rules import EDGE, KILLED, LOSSES_LOST, TOTALS_LOST
+from droptape.analyze.verify.rules import EDGE, KILLED, LOSSES_LOST, READING, TOTALS_LOST
+from droptape.format.layout import LOCK
 from unit.analyze.test_verify import (
     LISTEN,
+    SPACE,
     Tables,
     check,
     counter,
@@ -58,6 +62,45 @@ def test_what_only_the_manifest_says_that_a_full_disk_cost(
     )  # fmt: skip
     with open_recording(folder) as rec:
         assert rec.verify().balanced is balanced
+
+
+@pytest.mark.parametrize(("full", "balanced"), [(9, True), (4, False)])
+def test_events_that_the_totals_had_no_room_for(tmp_path: Path, full: int, balanced: bool) -> None:
+    """Five have rows, four found the ring full; of none there is a total."""
+    losses = [
+        {"at": 11, "kind": "listen", "cause": "map_full", "events": full},
+        {"at": 11, "kind": "listen", "cause": "ring_full", "events": 4},
+    ]
+    other = [{**total(1, at=11), "kind": "drops", "cause": "NO_SOCKET"}]
+    folder = make(
+        tmp_path / "r", listen=refusals(5), counters=moved(9), totals=other,
+        drops=[{"at": 11, "reason": "NO_SOCKET", "netns": SPACE}], losses=losses,
+    )  # fmt: skip
+    with open_recording(folder) as rec:
+        assert rec.verify().balanced is balanced
+        summary = rec.summary()
+        assert bool(summary.unbalanced) is not balanced
+        shown = [loss(x["kind"], x["cause"], x["events"]) for x in summary.losses]
+    assert f"In no total, but in rows: {full} listen (map full: too many different ones)." in shown
+    assert "Not recorded: 4 listen (ring full)." in shown
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_counters_of_a_running_recording_may_be_ahead_of_the_rows(
+    tmp_path: Path, running: bool
+) -> None:
+    """They are read a moment after them."""
+    folder = make(
+        tmp_path / "r", {"state": "recording" if running else "complete"},
+        listen=refusals(5), counters=moved(9), totals=[total(5)],
+    )  # fmt: skip
+    with (folder / LOCK).open("w") as lock:
+        if running:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        found = check(folder, "TcpExt.ListenDrops")
+    assert found.difference == 4
+    assert found.verdict is (Verdict.EXPLAINED if running else Verdict.UNEXPLAINED)
+    assert found.why == (READING if running else "")
 
 
 @pytest.mark.parametrize("said", [1, 0])

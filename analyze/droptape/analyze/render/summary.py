@@ -12,7 +12,7 @@ from droptape.analyze.info import RecordingInfo
 from droptape.analyze.plain import printable
 from droptape.analyze.summary import Summary
 
-from .words import duration, offset, rate, sparkline, utc
+from .words import duration, loss, offset, rate, sparkline, utc
 
 _LABELS = {"listen": "refused (listen)"}
 _CURVE = 24
@@ -172,9 +172,7 @@ def _completeness(summary: Summary) -> list[Text]:
         for one in summary.info.recordings
         if one.state != "complete"
     ]
-    for loss in summary.losses:
-        cause = (loss["cause"] or "unknown").replace("_", " ")
-        lines.append(Text(f"Not recorded: {loss['events']:,} {loss['kind']} ({cause}).", bad))
+    lines += [Text(loss(x["kind"], x["cause"], x["events"]), bad) for x in summary.losses]
     if summary.unaccounted:
         lines.append(
             Text(

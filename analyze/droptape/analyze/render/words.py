@@ -63,6 +63,15 @@ def size(count: int) -> str:
     return f"{amount:.1f} TB"
 
 
+def loss(kind: str, cause: str | None, events: int) -> str:
+    """Say what a loss is, as one sentence."""
+    why = (cause or "unknown").replace("_", " ")
+    if cause == "map_full" and kind != "connections":
+        # The row of such an event is written all the same.
+        return f"In no total, but in rows: {events:,} {kind} ({why}: too many different ones)."
+    return f"Not recorded: {events:,} {kind} ({why})."
+
+
 def sparkline(values: Sequence[int], width: int) -> str:
     """Draw values as at most `width` bars one character high; a dot where there is nothing."""
     columns = squeeze(values, width)

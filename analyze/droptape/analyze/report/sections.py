@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from droptape.analyze.render.words import duration, rate, utc
+from droptape.analyze.render.words import duration, loss, rate, utc
 from droptape.analyze.verify.finding import Verdict
 
 from .gather import FINDINGS, LISTENERS, Gathered
@@ -114,7 +114,7 @@ def completeness(found: Gathered) -> Html:
         rows = [
             (x["kind"], (x["cause"] or "").replace("_", " "), x["events"]) for x in summary.losses
         ]
-        parts.append(table("losses", "Not recorded", ("Kind", "Why", "Events"), rows, numeric=(2,)))
+        parts.append(table("losses", "Losses", ("Kind", "Why", "Events"), rows, numeric=(2,)))
     probes = [
         (probe.name, "yes" if probe.attached else "no", probe.mechanism, probe.note, one.name)
         for one in summary.info.recordings
@@ -135,9 +135,8 @@ def _gaps(found: Gathered) -> Iterator[Html]:
         for probe in one.missing_probes:
             yield Html(bad(text(f"Not seen: {probe.name}: {probe.note}")))
         yield from (Html(f"<li>{text(note)}</li>") for note in one.notes)
-    for loss in summary.losses:
-        why = _words(loss["cause"])
-        yield Html(bad(text(f"Not recorded: {loss['events']:,} {loss['kind']} ({why}).")))
+    for lost in summary.losses:
+        yield Html(bad(text(loss(lost["kind"], lost["cause"], lost["events"]))))
     if summary.unaccounted:
         yield Html(bad(text(f"{summary.unaccounted:,} events were counted but are in no row.")))
     said, good = summary.completeness
@@ -152,10 +151,6 @@ def _gaps(found: Gathered) -> Iterator[Html]:
             "</li>"
         )
     yield _verified(found)
-
-
-def _words(cause: str | None) -> str:
-    return (cause or "unknown").replace("_", " ")
 
 
 def _verified(found: Gathered) -> Html:

@@ -36,7 +36,7 @@ def against_counters(rec: Recording) -> Iterator[Finding]:
         return
     entries = f"{_rows(rec)} UNION ALL {_unrecorded(rec)}"
     _prepare(rec, entries)
-    yield from _by_rules(rec, rules.RULES, _unseen(rec, "recursion", "disk_full"))
+    yield from _by_rules(rec, rules.RULES, _unseen(rec, "recursion", "map_full", "disk_full"))
     for row in _ask(rec, "books_outside", entries=_rows(rec)):
         if row["recorded"]:
             yield Finding(
@@ -54,7 +54,7 @@ def quick_look(rec: Recording) -> list[Finding]:
         return []
     _prepare(rec, _totals(rec))
     plain = [rule for rule in rules.RULES if "failed" not in rule.where]
-    found = _by_rules(rec, plain, _unseen(rec, "recursion"))
+    found = _by_rules(rec, plain, _unseen(rec, "recursion", "map_full"))
     return [finding for finding in found if finding.verdict is Verdict.UNEXPLAINED]
 
 
@@ -84,6 +84,8 @@ def against_totals(rec: Recording) -> Iterator[Finding]:
         why = _not_ended(source)
         if difference < 0 and row["kind"] == "retransmits":
             why = why or rules.NOT_SENT
+        if 0 < -difference <= row["map_full"]:
+            why = rules.LOST.format(causes=row["causes"])
         unwritten = _told_lost(source, row["kind"]) - row["recorded"]
         if 0 < difference <= unwritten and _disk_full(source, "losses"):
             why = rules.LOSSES_LOST
@@ -184,8 +186,8 @@ def _unseen(rec: Recording, *causes: str) -> dict[tuple[str, str], int]:
     """Count the losses that no namespace can be told of, by recording and kind.
 
     The kernel does not run a program that would interrupt itself, and counts that (`recursion`):
-    such events are in no total either. What a full disk cost (`disk_full`) was seen, and is in the
-    totals.
+    such events are in no total either, nor are those for which the totals had no room (`map_full`).
+    What a full disk cost (`disk_full`) was seen, and is in the totals.
     """
     rows = _ask(rec, "books_losses", **_parts(rec))
     found = {(r["recording"], r["kind"]): sum(r[cause] for cause in causes) for r in rows}
@@ -253,6 +255,8 @@ def _why(source: Source, rule: rules.Rule, difference: int, row: dict[str, Any])
         return rule.less or (rules.SHORT if row["late"] else "")
     if rule.more:
         return rule.more
+    if source.running:
+        return rules.READING
     probes = source.manifest.probes if source.manifest else []
     notes = [p.note for p in probes if p.table == rule.kind and (p.note or not p.attached)]
     return rules.PROBE.format(note="; ".join(notes)) if notes else ""

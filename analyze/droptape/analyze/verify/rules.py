@@ -107,6 +107,7 @@ TOTALS_LOST = "rows of the totals are missing, and the manifest says so: the dis
 LOSSES_LOST = "rows of losses are missing, and the manifest has them: the disk was full"
 KILLED = "the recorder did not end in order: the totals of its last second are missing"
 RUNNING = "still being recorded: the totals come once a second"
+READING = "still being recorded: the counters were read a moment after the rows"
 PROBE = "not all is seen on this kernel: {note}"
 NO_REASON = "this kernel gives no such reason"
 DAMAGED = "damaged files cannot be compared with anything"

@@ -24,7 +24,7 @@ KIND = EventKind(
     table=Table(
         "retransmits",
         "TCP segments sent again (tcp:tcp_retransmit_skb) and SYN-ACKs sent again "
-        "(tcp:tcp_retransmit_synack). The sum of `segments` equals RetransSegs.",
+        "(tcp:tcp_retransmit_synack). The sum of `segments` times `weight` equals RetransSegs.",
         (
             *COMMON,
             enum8(
