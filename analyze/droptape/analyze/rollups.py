@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pyarrow as pa
 
-from droptape.format.rollup import CAUSES, FIRST, LAST, OWNERS, Rollup, Slots
+from droptape.format.rollup import CAUSES, FIRST, LAST, OWNERS, ROWS, Rollup, Slots
 from droptape.format.service import port_sql
 from droptape.format.types import CGROUP
 
@@ -41,6 +41,8 @@ _COLUMNS = {
 }
 """What events are counted by."""
 _ALL_TIME = 1 << 62
+_WORTH = 50_000
+"""Rows of each recording that are read as fast as one more view is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,8 @@ def create(
         ]
         counts = [_usable(table.stored, rollup, known, part) for table, known, part in tables]
         slots = {one.slots for of in counts for one in of.values()}
-        if slots:
+        rows = sum(int(one.counts[ROWS].sum()) for of in counts for one in of.values())
+        if rows >= _WORTH * len(sources):
             parts = (
                 sql
                 for (table, known, part), of in zip(tables, counts, strict=True)

@@ -39,6 +39,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let few rows have a rollup."""
     for limit in "_FEWEST", "_ROWS_EACH", "_ROWS_HERE":
         monkeypatch.setattr(rollup, limit, 1)
+    monkeypatch.setattr(rollups, "_WORTH", 1)
 
 
 def seal(maker: Maker, table: str, rows: Rows, *, start: int = START) -> Path:
@@ -273,6 +274,18 @@ def test_buckets_that_begin_elsewhere_are_counted_by_rows(tmp_path: Path) -> Non
         assert rollups.ask(rec, ["cause"]).counted
         rows = rec.timeline(bucket="1s", by="recording", include_benign=True).fetchall()
         assert sum(row[3] for row in rows) == 2 * sum(row["weight"] for row in DROPS)
+
+
+def test_rows_that_are_read_as_fast_have_no_view_of_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many small recordings would take longer to open."""
+    counted, _ = pair(tmp_path, whole)
+    rows = len(DROPS) + len(RETRANSMITS) + len(LISTEN) + len(RESETS)
+    for worth, used in (rows, True), (rows + 1, False):
+        monkeypatch.setattr(rollups, "_WORTH", worth)
+        with open_recording(counted) as rec:
+            assert bool(rec.origin.rollups) is used
 
 
 def test_containers_that_changed_are_told_by_rows(tmp_path: Path) -> None:
