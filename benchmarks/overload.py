@@ -66,7 +66,7 @@ def _make_drops(host: Host, seconds: float, *, only_udp: bool = False) -> _Truth
 
 def measure(options: Options) -> list[Row]:
     """Record the same storm with each program in turn."""
-    seconds = options.pick(15, 4)
+    seconds = options.pick(60, 4)
     with tempfile.TemporaryDirectory(prefix="droptape-bench-") as name:
         folder = Path(name)
         with Lab() as lab:
