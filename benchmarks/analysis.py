@@ -135,7 +135,7 @@ def _ask(rec: Recording, lines: Path, question: _Question, rounds: int, events: 
     ratio = Ratio.of(theirs, ours)
     big = events >= _EVENTS
     middle = float(np.median(ours))
-    goal = "about 1 s, at least 50 times faster" if big else "50 times faster of 50 million"
+    goal = "about 1 s, at least 50 times faster" if big else "with 50 million: 50 times faster"
     return Row(
         f"{events:,} events: {question.what}",
         f"{middle:.3f} s",
