@@ -208,7 +208,9 @@ class _Counted:
             slots = (counts[SLOT] - self._origin) // width * width + self._origin
             columns = [np.ascontiguousarray(counts[name]) for name in self._keys]
             found = _numbered([*columns, slots], len(counts), len(counts))
-            assert found is not None
+            if found is None:
+                self._give_up()
+                return
             numbers, leaders = found
             merged = counts[leaders]
             merged[SLOT] = slots[leaders]
@@ -229,9 +231,7 @@ class _Counted:
 def _numbered(
     columns: list[npt.NDArray[Any]], rows: int, limit: int
 ) -> tuple[Numbers, Numbers] | None:
-    """Number the rows so that those with equal values have the same number.
-
-    Two rows that differ get the same one with a probability of 2 to the power of -64.
+    """Number the rows so that those with equal values, and no others, have the same number.
 
     Args:
         columns: each of shape (rows,).
@@ -239,7 +239,8 @@ def _numbered(
         limit: different rows at most.
 
     Returns:
-        The number of each row, and for each number one of its rows; None with more than `limit`.
+        The number of each row, and for each number one of its rows; None with more than `limit`, or
+        where rows that differ have the same hash, which somebody has to try for.
     """
     numbers: Numbers = np.zeros(rows, np.int64)
     if not columns:
@@ -275,7 +276,11 @@ def _numbered(
             left = left[other]
         # Other bits for those that shared a place with other rows.
         hashed = hashed[other] * np.uint64(_ODD)
-    return numbers, np.concatenate(leaders)
+    found = np.concatenate(leaders)
+    for word in (word for column in columns for word in _words(column)):
+        if (word[found].take(numbers) != word).any():
+            return None
+    return numbers, found
 
 
 def _words(values: npt.NDArray[Any]) -> list[npt.NDArray[np.uint64]]:

@@ -159,6 +159,14 @@ def test_equal_rows_have_equal_numbers(different: int, rows: int, seed: int) -> 
     assert occurring == 1 or rollup._numbered(columns, rows, occurring - 1) is None
 
 
+def test_rows_with_the_same_hash_are_not_counted_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollup, "_ODD", 0)  # then all rows have the same
+
+    assert counted(drops(5000)) == {}
+    alike = np.repeat(drops(1), 5000)
+    assert counted(alike).keys() == {CAUSES, OWNERS}
+
+
 def test_a_sealed_segment_has_them_in_its_footer(tmp_path: Path) -> None:
     """From the rows of its journal, in whatever frames and with whatever clocks."""
     journal = tmp_path / "000001-1.journal"
