@@ -1,7 +1,7 @@
 """Counting the rows of a segment while it is sealed (droptape.format.rollup).
 
-Rows are told apart by a hash of their keys, some bits at a time: to sort them by it would take
-longer than all the rest. What is the same in all rows, as most of a flood is, costs nothing.
+Rows are told apart by a hash of their keys, some bits at a time, and then compared: to sort them
+would take longer. What is the same in all rows, as most of a flood is, costs nothing.
 """
 
 from __future__ import annotations
