@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 
@@ -35,6 +36,8 @@ def _run() -> int:
         from droptape.format.hidden import import_pyarrow
 
         import_pyarrow()
+    with interrupt.later():  # nanobind ends the process when it comes while its types are made
+        importlib.import_module("duckdb")
     from .running import run
 
     return run()
